@@ -1,0 +1,45 @@
+# `make run` takes a fresh clone to an evaluated model, `make test` checks everything.
+# uv installs where it is present, pip otherwise; both from requirements.lock, hashes checked.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: run test lint venv lock clean
+
+run: $(READY)
+	@python -m pipeline.params
+	@dvc repro
+	@python -m pipeline.summary
+
+test: $(READY) lint
+	@pytest
+
+lint: $(READY)
+	@ruff check
+	@ruff format --check
+	@mypy
+
+venv: $(READY)
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit(f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}: run make PYTHON=python3.11")'
+	@rm -rf $(VENV)
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --python "$(PYTHON)" $(VENV) && \
+		uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock; \
+	else \
+		"$(PYTHON)" -m venv $(VENV) && \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	fi
+	@touch $@
+
+# After an edit of the dependencies in pyproject.toml.
+lock:
+	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --extra dev --extra demo pyproject.toml --output-file requirements.lock
+
+# Back to a fresh clone, but for what DVC holds in its cache.
+clean:
+	rm -rf $(VENV) data/archive data/raw data/*.h5 data/*.csv data/features models results

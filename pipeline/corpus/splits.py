@@ -1,0 +1,180 @@
+"""Clips → train, val, test."""
+
+import hashlib
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from pipeline.corpus.clips import Clip
+from pipeline.errors import PipelineError
+from pipeline.files import write_csv
+from pipeline.params import Section
+
+SIDES = ("train", "val", "test")
+# Orders in which the groups are tried, before the split is said to be impossible.
+ATTEMPTS = 100
+# https://arxiv.org/abs/1804.03209, `which_set` in the data set's README.
+MAX_CLIPS_PER_LABEL = 2**27 - 1
+
+
+class Split(Section):
+    """`split`: who goes to which side."""
+
+    method: Literal["stratified", "hash"]
+    group_by: Literal["speaker", "clip"]
+    train: float = Field(gt=0, lt=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"must have shares (train, val, test) that sum to 1, they sum to {total:g}")
+        return self
+
+
+def split(clips: list[Clip], how: Split) -> list[str]:
+    """Return the side of each of `clips`: `train`, `val` or `test`.
+
+    `stratified` gives each side its share of every label, as nearly as whole groups allow: the clips of
+    a speaker, or single clips, together with their exact copies. `hash` is the rule of the Speech
+    Commands data sets, by the speaker's name alone: a clip's side never changes when others are added.
+
+    Raises:
+        PipelineError: a label has too few groups to stand on every side, or stands on fewer.
+    """
+    sides = _by_hash(clips, how) if how.method == "hash" else _stratified(clips, how)
+    present = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
+    for label in sorted({clip.label for clip in clips}):
+        missing = [side for side in SIDES if not present[label, side]]
+        if missing:
+            raise PipelineError(
+                f"split: label {label!r} has no clip on {' and '.join(missing)}: expected some on each of"
+                f" {', '.join(SIDES)}: change params.yaml: split.seed, a share, or split.method"
+            )
+    return sides
+
+
+def which_side(name: str, *, val: float, test: float) -> str:
+    """Return the side of a file or a speaker called `name` by the rule of the Speech Commands data sets.
+
+    Args:
+        name: the file's name, or what stands in it before `_nohash_`, which alone counts.
+        val: the share of the validation clips.
+        test: the share of the test clips.
+    """
+    digest = hashlib.sha1(re.sub(r"_nohash_.*$", "", name).encode(), usedforsecurity=False)
+    number = int(digest.hexdigest(), 16) % (MAX_CLIPS_PER_LABEL + 1)
+    percentage = number * (100.0 / MAX_CLIPS_PER_LABEL)
+    if percentage < 100 * val:
+        return "val"
+    return "test" if percentage < 100 * (val + test) else "train"
+
+
+def straddling_copies(clips: list[Clip], sides: list[str]) -> int:
+    """Return how many recordings have exact copies on more than one side."""
+    where: dict[str, set[str]] = {}
+    for clip, side in zip(clips, sides, strict=True):
+        where.setdefault(clip.md5, set()).add(side)
+    return sum(len(found) > 1 for found in where.values())
+
+
+def table(clips: list[Clip], sides: list[str]) -> str:
+    """Return the number of clips and speakers by label and side, as lines of text."""
+    count = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
+    labels = sorted({clip.label for clip in clips})
+    speakers = {
+        side: len({clip.speaker for clip, each in zip(clips, sides, strict=True) if each == side})
+        for side in SIDES
+    }
+    rows = [(label, *(count[label, side] for side in SIDES)) for label in labels]
+    rows.append(("clips", *(sum(count[label, side] for label in labels) for side in SIDES)))
+    rows.append(("speakers", *(speakers[side] for side in SIDES)))
+    width = max(len(row[0]) for row in rows)
+    lines = [" " * width + "".join(f"{side:>9}" for side in SIDES)]
+    lines += [f"{name:<{width}}" + "".join(f"{number:>9,}" for number in numbers) for name, *numbers in rows]
+    return "\n".join(lines)
+
+
+def write(path: Path, clips: list[Clip], sides: list[str]) -> None:
+    """Write split.csv: `clip`, `split`."""
+    write_csv(path, ["clip", "split"], ((clip.clip, side) for clip, side in zip(clips, sides, strict=True)))
+
+
+def _by_hash(clips: list[Clip], how: Split) -> list[str]:
+    def name(clip: Clip) -> str:
+        # A clip that tells no speaker has its id for one, where the rule takes the file's name.
+        return clip.clip.rpartition("/")[2] if clip.speaker == clip.clip else clip.speaker
+
+    return [which_side(name(clip), val=how.val, test=how.test) for clip in clips]
+
+
+def _stratified(clips: list[Clip], how: Split) -> list[str]:
+    group = _groups(clips, how.group_by)
+    labels = sorted({clip.label for clip in clips})
+    index = {label: column for column, label in enumerate(labels)}
+    counts = np.zeros((max(group) + 1, len(labels)))
+    np.add.at(counts, (group, [index[clip.label] for clip in clips]), 1)
+    for label, groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
+        if groups < len(SIDES):
+            what = f"{how.group_by}s" if how.group_by == "speaker" else "different clips"
+            raise PipelineError(
+                f"split: label {label!r} has {groups} {what}, expected at least {len(SIDES)}, one for each of"
+                f" {', '.join(SIDES)}: add {what}"
+                + ("" if how.group_by == "clip" else ", or set params.yaml: split.group_by to clip")
+            )
+    shares = np.array([how.train, how.val, how.test])
+    generator = np.random.default_rng(how.seed)
+    for _ in range(ATTEMPTS):
+        side = _deal(counts, shares, generator)
+        if all((counts[side == number] > 0).any(axis=0).all() for number in range(len(SIDES))):
+            break
+    return [SIDES[side[number]] for number in group]
+
+
+def _deal(
+    counts: NDArray[np.float64], shares: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the side of each group, given its clips by label: (groups, labels) → (groups,).
+
+    Largest first, in random order among equals, each group goes to the side that then lies nearest to
+    its share of every label, in squared distance over the side's share.
+    """
+    order = generator.permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    total = counts.sum(axis=0)
+    wanted = shares[:, None] * total
+    given = np.zeros_like(wanted)
+    sides = np.empty(len(counts), np.int64)
+    for each in order:
+        # What the group adds to a side's squared distance, labels counting by their share of all clips.
+        before = (given - wanted) / wanted
+        after = (given + counts[each] - wanted) / wanted
+        cost = (shares[:, None] * (after**2 - before**2)).sum(axis=1)
+        sides[each] = side = int(np.argmin(cost))
+        given[side] += counts[each]
+    return sides
+
+
+def _groups(clips: list[Clip], by: Literal["speaker", "clip"]) -> list[int]:
+    """Return a group's number for each clip: clips that share a speaker, or samples, share a group."""
+    parent = list(range(len(clips)))
+
+    def root(clip: int) -> int:
+        while parent[clip] != clip:
+            parent[clip] = clip = parent[parent[clip]]
+        return clip
+
+    first: dict[tuple[str, str], int] = {}
+    for number, clip in enumerate(clips):
+        for key in (("md5", clip.md5), ("speaker", clip.speaker if by == "speaker" else clip.clip)):
+            parent[root(number)] = root(first.setdefault(key, number))
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(number), len(numbers)) for number in range(len(clips))]

@@ -1,0 +1,48 @@
+"""How good a model's predictions are."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.readers import Side, batches
+
+# Clips predicted at once: no result depends on it beyond the last bits.
+BATCH_SIZE = 64
+
+
+def predict(model: Any, side: Side) -> NDArray[np.float64]:
+    """Return the probability of each label for each clip of `side`, (clips, labels), rows summing to 1."""
+    from scipy.special import softmax
+
+    logits = model.predict(batches(side, BATCH_SIZE), verbose=0)
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    return probabilities
+
+
+def score(
+    targets: NDArray[np.int64], probabilities: NDArray[np.float64], labels: list[str]
+) -> dict[str, Any]:
+    """Return accuracy, macro F1, loss (mean cross-entropy in nats), and each label's precision and recall.
+
+    Args:
+        targets: (clips,), index into `labels`.
+        probabilities: (clips, labels).
+        labels: the labels' names.
+    """
+    from sklearn import metrics
+
+    predictions = probabilities.argmax(axis=1)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        targets, predictions, labels=range(len(labels)), zero_division=0
+    )
+    return {
+        "accuracy": float(metrics.accuracy_score(targets, predictions)),
+        "macro_f1": float(f1.mean()),
+        "loss": float(metrics.log_loss(targets, probabilities, labels=range(len(labels)))),
+        "clips": len(targets),
+        "labels": {
+            label: {"precision": float(precision[number]), "recall": float(recall[number])}
+            for number, label in enumerate(labels)
+        },
+    }

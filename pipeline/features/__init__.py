@@ -1,0 +1,40 @@
+"""One file per feature: waveforms → (clips, frames, bins).
+
+The file's name is the feature's name in params.yaml, the class in it the name with a capital letter.
+"""
+
+import importlib
+from abc import abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from pipeline.params import FILE, Section
+
+
+class Feature(Section):
+    """A feature and its parameters, `features.<name>`."""
+
+    @abstractmethod
+    def shape(self, samples: int) -> tuple[int, int]:
+        """Return (frames, bins) of a clip of `samples` samples; frames below 1 if it is too short."""
+
+    @abstractmethod
+    def compute(self, waveforms: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+        """Return (clips, frames, bins) of `waveforms` (clips, samples), recorded at `sample_rate` Hz.
+
+        A clip's values depend on that clip alone: not on how many are passed at once, nor on which.
+        """
+
+
+def load(name: str) -> type[Feature]:
+    """Return the class of the feature called `name`; raise PipelineError where there is none."""
+    try:
+        module = importlib.import_module(f"pipeline.features.{name}")
+    except ModuleNotFoundError:
+        raise PipelineError(
+            f"{FILE}: features.{name} has no code: expected pipeline/features/{name}.py"
+        ) from None
+    feature: type[Feature] = getattr(module, name.capitalize())
+    return feature

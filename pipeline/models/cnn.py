@@ -1,0 +1,39 @@
+"""A small convolutional network on the feature as an image."""
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.models import Model
+
+
+class Cnn(Model):
+    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers."""
+
+    filters: list[int] = Field(min_length=1)
+    units: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _some_filters(self) -> Self:
+        if min(self.filters) < 1:
+            raise ValueError(f"must have filters above 0, has {self.filters}")
+        return self
+
+    def logits(self, inputs: Any, labels: int) -> Any:
+        """Return the logits (clips, labels) of `inputs` (clips, frames, bins).
+
+        Raises ValueError where the feature has too few frames or bins for so many convolutions.
+        """
+        from keras import layers
+
+        _, frames, bins = inputs.shape
+        image = layers.Reshape((frames, bins, 1), name="image")(inputs)
+        for number, filters in enumerate(self.filters, start=1):
+            if number > 1:
+                image = layers.MaxPooling2D(name=f"pool{number - 1}")(image)
+            image = layers.Conv2D(filters, 3, activation="relu", name=f"conv{number}")(image)
+        flat = layers.Flatten(name="flat")(image)
+        flat = layers.Dense(self.units, activation="relu", name="dense")(flat)
+        flat = layers.Dropout(self.dropout, name="dropout")(flat)
+        return layers.Dense(labels, name="logits")(flat)

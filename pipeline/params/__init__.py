@@ -1,0 +1,107 @@
+"""Reads a section of params.yaml into the type that its user declares.
+
+`python -m pipeline.params` checks the whole file.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import PipelineError
+
+FILE = Path("params.yaml")
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """One section of params.yaml: its keys, their types and bounds. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def read(key: str, kind: type[T]) -> T:
+    """Return the parameter or section at `key` (`audio`, `features.stft`) of params.yaml as a `kind`.
+
+    Raises PipelineError with a line for each mistake.
+    """
+    value, mistakes = check(load(), key, kind)
+    if value is None:
+        raise PipelineError("\n".join(mistakes))
+    return value
+
+
+def load() -> dict[str, Any]:
+    """Return params.yaml as nested dicts, read as YAML 1.2: `1e-5` is a number, `no` is a word.
+
+    Raises PipelineError where the file is missing, is no YAML or is no mapping.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{FILE} is missing: run from the project's root folder") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{FILE} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{FILE} must hold sections such as `audio:`, holds {content!r}")
+    return content
+
+
+def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, list[str]]:
+    """Return what stands at `key` as a `kind`, or None, and a line for each mistake in it."""
+    section: Any = params
+    for name in key.split("."):
+        if not isinstance(section, dict) or name not in section:
+            known = f"; expected one of {', '.join(map(str, section))}" if isinstance(section, dict) else ""
+            return None, [f"{FILE}: {key} is missing{known}"]
+        section = section[name]
+    try:
+        return TypeAdapter(kind).validate_python(section, strict=True), []
+    except ValidationError as error:
+        return None, [f"{FILE}: {_mistake(key, kind, each)}" for each in error.errors()]
+
+
+def _mistake(key: str, kind: type[Any], error: ErrorDetails) -> str:
+    path = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    context = error.get("ctx", {})
+    found = "null" if error["input"] is None else repr(error["input"])
+    match error["type"]:
+        case "missing":
+            return f"{path} is missing"
+        case "extra_forbidden":
+            known = list(getattr(kind, "model_fields", {}))
+            near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            return f"{path} is not a parameter; {hint}"
+        case "greater_than":
+            expected = f"above {context['gt']}"
+        case "greater_than_equal":
+            expected = f"at least {context['ge']}"
+        case "less_than":
+            expected = f"below {context['lt']}"
+        case "less_than_equal":
+            expected = f"at most {context['le']}"
+        case "literal_error":
+            expected = context["expected"]
+        case "int_type":
+            expected = "a whole number"
+        case "float_type" | "finite_number":
+            expected = "a number"
+        case "string_type":
+            expected = "text"
+        case "bool_type":
+            expected = "true or false"
+        case "list_type":
+            expected = "a list"
+        case "model_type":
+            expected = "a section of parameters"
+        case "value_error":
+            return f"{path} {context['error']}"
+        case _:
+            return f"{path}: {error['msg']}, is {found}"
+    return f"{path} must be {expected}, is {found}"

@@ -1,0 +1,63 @@
+"""How far long work has come: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Progress over `total` units (`clips`, `B`), to be entered as a context manager.
+
+    On a terminal this is a tqdm bar. Elsewhere it is one line every ten seconds, and one at the end,
+    as a bar's carriage returns make a log unreadable. pooch drives an instance as its own progress bar.
+    """
+
+    def __init__(self, total: int, unit: str, verb: str) -> None:
+        self.total = total
+        self._unit = unit
+        self._verb = verb
+        self._done = 0
+        self._start = self._last = time.monotonic()
+        self._bar: tqdm[None] | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=self.total, unit=f" {self._unit}", desc=self._verb, unit_scale=self._unit == "B"
+            )
+        return self
+
+    def update(self, units: int) -> None:
+        """Count `units` more as done."""
+        self._done += units
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.update(units)
+        elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}", flush=True)
+
+    def reset(self) -> None:
+        """Start counting anew, where the total is known."""
+        if not self.total:
+            return
+        self._done = 0
+        if self._bar is not None:
+            self._bar.reset(total=self.total)
+
+    def close(self) -> None:
+        """Do nothing: the end is the end of the `with` block, also where pooch closes its bar."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            seconds = time.monotonic() - self._start
+            print(f"{self._verb}: {self._done:,} {self._unit} in {seconds:.1f} s", flush=True)

@@ -1,0 +1,35 @@
+"""models/model.keras + the test clips → results/metrics.json, results/predictions.csv."""
+
+import json
+from pathlib import Path
+
+from pipeline import evaluation, params, readers, runtime
+from pipeline.errors import run
+from pipeline.files import replacing, write_csv
+
+
+def main() -> None:
+    """Predict the test clips with the trained model and write how well that went."""
+    feature = params.read("feature", str)
+    test = readers.side("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    runtime.start(seed=0)
+    import keras
+
+    probabilities = evaluation.predict(keras.models.load_model("models/model.keras"), test)
+    scores = evaluation.score(test.targets, probabilities, test.labels)
+    with replacing(Path("results/metrics.json")) as part:
+        part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    best = probabilities.argmax(axis=1)
+    write_csv(
+        Path("results/predictions.csv"),
+        ["clip", "truth", "prediction", "probability"],
+        (
+            (clip, test.labels[truth], test.labels[guess], f"{row[guess]:.6f}")
+            for clip, truth, guess, row in zip(test.clips, test.targets, best, probabilities, strict=True)
+        ),
+    )
+    print(f"test: accuracy {scores['accuracy']:.3f}, macro F1 {scores['macro_f1']:.3f}, {len(best)} clips")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,17 @@
+"""data/archive/<dataset> → data/raw/<label>/<clip>: audio files only."""
+
+from pathlib import Path
+
+from pipeline import params
+from pipeline.corpus.archive import Unpacking, unpack
+from pipeline.errors import run
+
+
+def main() -> None:
+    """Unpack the chosen data set's archive."""
+    path = Path("data/archive", params.read("dataset", str))
+    unpack(path, Path("data/raw"), params.read("extract", Unpacking))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+"""data/waveforms.h5 → data/features/<feature>.h5. The feature is named on the command line."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from pipeline import features, params
+from pipeline.errors import PipelineError, run
+from pipeline.features import Feature
+from pipeline.store import writer
+from pipeline.store.layout import Rows, Store, describe
+from pipeline.store.reader import rows
+
+
+def main() -> None:
+    """Compute one feature of every clip."""
+    name = sys.argv[1]
+    feature = params.read(f"features.{name}", features.load(name))
+    waveforms = describe(Path("data/waveforms.h5"))
+    _, samples = waveforms.shape
+    shape = feature.shape(samples)
+    if min(shape) < 1:
+        raise PipelineError(
+            f"params.yaml: features.{name}.n_fft must be at most the {samples} samples of a clip"
+        )
+    writer.write(
+        Path(f"data/features/{name}.h5"),
+        partial(_compute, feature, waveforms),
+        clips=waveforms.clips,
+        row_shape=shape,
+        params={**waveforms.params, "feature": {"name": name, **feature.model_dump()}},
+        verb=f"featurize {name}",
+    )
+
+
+def _compute(feature: Feature, waveforms: Store, start: int, stop: int) -> tuple[Rows, None]:
+    sample_rate = waveforms.params["audio"]["sample_rate"]
+    return feature.compute(rows(waveforms)[start:stop], sample_rate), None
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,27 @@
+"""data/features/<feature>.h5 + data/split.csv → models/model.keras, results/train: the best epoch."""
+
+from functools import partial
+from pathlib import Path
+
+from pipeline import models, params, readers, runtime, training
+from pipeline.errors import run
+
+
+def main() -> None:
+    """Train the chosen model on the chosen feature."""
+    feature = params.read("feature", str)
+    name = params.read("model", str)
+    model = params.read(f"models.{name}", models.load(name))
+    how = params.read("train", training.Train)
+    side = partial(
+        readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv")
+    )
+    train, val = side("train"), side("val")
+    runtime.start(how.seed)
+    network = training.build(model, train)
+    training.fit(network, train, val, how, Path("results/train"))
+    training.save(network, Path("models/model.keras"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+"""Trains a model on one side of the split, watches it on another, and saves its best epoch."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.errors import PipelineError
+from pipeline.files import replacing
+from pipeline.models import Model
+from pipeline.params import Section
+from pipeline.readers import Side, batches
+from pipeline.store.reader import rows
+
+
+class Train(Section):
+    """`train`: how a model is trained."""
+
+    seed: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    patience: int = Field(ge=1)
+
+
+def build(model: Model, train: Side) -> Any:
+    """Return an untrained Keras model: (clips, frames, bins) as stored → logits (clips, labels).
+
+    Its first layer subtracts each bin's mean over the clips of `train` and divides by its deviation, so
+    that whoever loads the model passes features as they are.
+
+    Raises PipelineError where the model cannot take the feature's shape.
+    """
+    import keras
+
+    mean, variance = moments(train)
+    inputs = keras.Input(train.row_shape, name="feature")
+    scaled = keras.layers.Normalization(axis=-1, mean=mean, variance=variance, name="normalization")(inputs)
+    try:
+        logits = model.logits(scaled, len(train.labels))
+    except ValueError as error:
+        frames, bins = train.row_shape
+        raise PipelineError(
+            f"params.yaml: model {type(model).__name__.lower()} cannot take a feature of {frames} frames x"
+            f" {bins} bins: {error}: choose another feature, or a smaller model"
+        ) from None
+    return keras.Model(inputs, logits, name=type(model).__name__.lower())
+
+
+def moments(side: Side) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and variance (bins,) of each bin over all frames of the side's clips."""
+    values = rows(side.store)
+    bins = values.shape[-1]
+    total, squares = np.zeros(bins), np.zeros(bins)
+    for row in side.rows:
+        clip = values[row].astype(np.float64)
+        total += clip.sum(axis=0)
+        squares += (clip**2).sum(axis=0)
+    frames = len(side.rows) * values.shape[1]
+    mean = total / frames
+    return mean.astype(np.float32), np.maximum(squares / frames - mean**2, 0).astype(np.float32)
+
+
+def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
+    """Train `model` with Adam and leave it with the weights of its best epoch by validation loss.
+
+    Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
+    The best epoch's stand under `best` there. It stops where `how.patience` epochs have brought nothing better.
+    """
+    import keras
+    from dvclive import Live
+
+    model.compile(
+        optimizer=keras.optimizers.Adam(how.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=how.patience, restore_best_weights=True)
+    with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+
+        def log(epoch: int, values: dict[str, float]) -> None:
+            for side, prefix in (("train", ""), ("val", "val_")):
+                for metric in ("loss", "accuracy"):
+                    live.log_metric(f"{side}/{metric}", values[prefix + metric])
+            if stop.best_epoch == epoch:
+                live.summary["best"] = {
+                    "epoch": epoch + 1,
+                    "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
+                }
+            live.next_step()
+
+        model.fit(
+            batches(train, how.batch_size, seed=how.seed),
+            validation_data=batches(val, how.batch_size),
+            epochs=how.epochs,
+            callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=log)],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+def save(model: Any, path: Path) -> None:
+    """Write `model` to `path`, a .keras file whose bytes depend on the model alone.
+
+    Keras writes the time into the file's metadata and into the zip around it; both are taken out.
+    """
+    with replacing(path) as part:
+        dated = part.with_suffix(".keras")
+        model.save(dated)
+        with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
+            for name in sorted(old.namelist()):
+                content = old.read(name)
+                if name == "metadata.json":
+                    metadata = {**json.loads(content), "date_saved": None}
+                    content = json.dumps(metadata, sort_keys=True).encode()
+                new.writestr(zipfile.ZipInfo(name), content)
+        dated.unlink()

@@ -86,4 +86,4 @@ def batches(side: Side, batch_size: int, *, seed: int | None = None) -> "tf.data
     dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
     if seed is not None:
         dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).map(load, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).map(load).prefetch(tf.data.AUTOTUNE)

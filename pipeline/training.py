@@ -70,7 +70,8 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
     """Train `model` with Adam and leave it with the weights of its best epoch by validation loss.
 
     Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
-    The best epoch's stand under `best` there. It stops where `how.patience` epochs have brought nothing better.
+    The best epoch's stand under `best` there. It stops where `how.patience` epochs have brought nothing
+    better.
     """
     import keras
     from dvclive import Live
@@ -98,6 +99,7 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
             batches(train, how.batch_size, seed=how.seed),
             validation_data=batches(val, how.batch_size),
             epochs=how.epochs,
+            shuffle=False,  # the batches are shuffled
             callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=log)],
             verbose=1 if sys.stdout.isatty() else 2,
         )

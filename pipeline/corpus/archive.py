@@ -20,9 +20,10 @@ from pipeline.params import Section
 from pipeline.progress import Progress
 
 RETRIES = 3
-AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
-)
+AUDIO_SUFFIXES = (
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
+    ".w64", ".wav", ".wave",
+)  # fmt: skip
 
 
 class Archive(Section):
@@ -143,7 +144,7 @@ def _local(url: str) -> Path:
 @dataclass(frozen=True)
 class _Entry:
     name: str
-    bytes: int
+    length: int  # bytes, unpacked
     kind: str  # "file", "folder", or what else it is, which is refused
     open: Callable[[], IO[bytes]]
 
@@ -164,7 +165,7 @@ def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
         total = 0
         for entry in entries:
             parts = _safe_parts(path, entry)
-            total += entry.bytes
+            total += entry.length
             if total > unpacking.max_bytes:
                 raise PipelineError(
                     f"{path}: unpacks to over {unpacking.max_bytes:,} bytes, at {entry.name!r}: if that is"
@@ -206,7 +207,7 @@ def _wrapping_folders(path: Path, clips: list[tuple[str, ...]]) -> int:
     if not clips:
         raise PipelineError(
             f"{path}: holds no clip: expected one folder per label with audio files"
-            f" ({', '.join(sorted(AUDIO_SUFFIXES))})"
+            f" ({', '.join(AUDIO_SUFFIXES)})"
         )
     wrap = int(all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips))
     for parts in clips:

@@ -38,3 +38,8 @@ def load(name: str) -> type[Feature]:
         ) from None
     feature: type[Feature] = getattr(module, name.capitalize())
     return feature
+
+
+def too_short(name: str, samples: int) -> str:
+    """Return what to say of the feature called `name`, where clips of `samples` samples have no frame."""
+    return f"{FILE}: features.{name}.n_fft must be at most the {samples} samples of a clip"

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 import scipy.fft
+import scipy.sparse
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -50,9 +51,11 @@ class Mfcc(Feature):
         return np.concatenate([self._cepstra(some, sample_rate) for some in each])
 
     def _cepstra(self, spectra: NDArray[np.complex64], sample_rate: int) -> NDArray[np.float32]:
-        power = spectra.real**2 + spectra.imag**2
-        # One matrix product a clip: the last bits of a product can differ with its number of rows.
-        mel = np.matmul(power, _mel_filters(sample_rate, self.n_fft, self.n_mels))
+        clips, frames, bins = spectra.shape
+        power = (spectra.real**2 + spectra.imag**2).reshape(-1, bins)
+        # A sparse product adds up one frame's few bins in order. The last bits of a dense one, by BLAS,
+        # differ with the number of rows, of threads, and the processor.
+        mel = (_mel_filters(sample_rate, self.n_fft, self.n_mels) @ power.T).T.reshape(clips, frames, -1)
         decibels = 10 * np.log10(np.maximum(mel, MIN_POWER))
         loudest = decibels.max(axis=(1, 2), keepdims=True)
         decibels = np.maximum(decibels, loudest - RANGE_DB)
@@ -61,8 +64,7 @@ class Mfcc(Feature):
 
 
 @functools.cache
-def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
+def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> scipy.sparse.csr_array:
     import librosa
 
-    filters: NDArray[np.float32] = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
-    return np.ascontiguousarray(filters.T)
+    return scipy.sparse.csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))

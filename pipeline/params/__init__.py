@@ -66,6 +66,25 @@ def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, li
         return None, [f"{FILE}: {_mistake(key, kind, each)}" for each in error.errors()]
 
 
+# What pydantic's kinds of error expected; the rest are said in pydantic's words.
+EXPECTED = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "text like {pattern}",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a section of parameters",
+    "model_type": "a section of parameters",
+}
+
+
 def _mistake(key: str, kind: type[Any], error: ErrorDetails) -> str:
     path = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
     context = error.get("ctx", {})
@@ -78,30 +97,9 @@ def _mistake(key: str, kind: type[Any], error: ErrorDetails) -> str:
             near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
             return f"{path} is not a parameter; {hint}"
-        case "greater_than":
-            expected = f"above {context['gt']}"
-        case "greater_than_equal":
-            expected = f"at least {context['ge']}"
-        case "less_than":
-            expected = f"below {context['lt']}"
-        case "less_than_equal":
-            expected = f"at most {context['le']}"
-        case "literal_error":
-            expected = context["expected"]
-        case "int_type":
-            expected = "a whole number"
-        case "float_type" | "finite_number":
-            expected = "a number"
-        case "string_type":
-            expected = "text"
-        case "bool_type":
-            expected = "true or false"
-        case "list_type":
-            expected = "a list"
-        case "model_type":
-            expected = "a section of parameters"
         case "value_error":
             return f"{path} {context['error']}"
+        case other if other in EXPECTED:
+            return f"{path} must be {EXPECTED[other].format(**context)}, is {found}"
         case _:
             return f"{path}: {error['msg']}, is {found}"
-    return f"{path} must be {expected}, is {found}"

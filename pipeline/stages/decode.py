@@ -1,6 +1,7 @@
 """data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: every clip as an array, read once."""
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def main() -> None:
         params={"audio": audio.model_dump(include={"sample_rate", "duration", "padding"})},
     )
     with replacing(WAVEFORMS) as store:
-        notes = sum(write(store, partial(_decode, found, audio, naming), clips=found, verb="decode"), [])
+        blocks = write(store, partial(_decode, found, audio, naming), clips=found, verb="decode")
+        notes = list(chain.from_iterable(blocks))
         kept = [number for number, note in enumerate(notes) if isinstance(note, Clip)]
         good = [note for note in notes if isinstance(note, Clip)]
         rejects = [(clip, note) for clip, note in zip(found, notes, strict=True) if isinstance(note, str)]

@@ -20,9 +20,7 @@ def main() -> None:
     _, samples = waveforms.shape
     shape = feature.shape(samples)
     if min(shape) < 1:
-        raise PipelineError(
-            f"params.yaml: features.{name}.n_fft must be at most the {samples} samples of a clip"
-        )
+        raise PipelineError(features.too_short(name, samples))
     writer.write(
         Path(f"data/features/{name}.h5"),
         partial(_compute, feature, waveforms),

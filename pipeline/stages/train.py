@@ -13,9 +13,7 @@ def main() -> None:
     name = params.read("model", str)
     model = params.read(f"models.{name}", models.load(name))
     how = params.read("train", training.Train)
-    side = partial(
-        readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv")
-    )
+    side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
     runtime.start(how.seed)
     network = training.build(model, train)

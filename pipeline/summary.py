@@ -1,0 +1,29 @@
+"""`python -m pipeline.summary`: what came of the last run, and where to look."""
+
+import json
+from pathlib import Path
+
+from pipeline.params import load
+
+METRICS = Path("results/metrics.json")
+
+
+def main() -> None:
+    """Print the test metrics and the places of the results."""
+    params = load()
+    scores = json.loads(METRICS.read_text(encoding="utf-8"))
+    print(
+        f"""
+{params["dataset"]}: {params["feature"]} → {params["model"]}, {scores["clips"]} test clips
+  accuracy  {scores["accuracy"]:.3f}
+  macro F1  {scores["macro_f1"]:.3f}
+  loss      {scores["loss"]:.3f} nats
+
+{METRICS}, by label too         dvc metrics show
+results/predictions.csv, every test clip      dvc plots show (curves, confusion matrix)
+models/model.keras, the trained model         dvc exp run -S model=cnn, then dvc exp show"""
+    )
+
+
+if __name__ == "__main__":
+    main()

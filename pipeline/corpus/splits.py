@@ -94,12 +94,13 @@ def table(clips: list[Clip], sides: list[str]) -> str:
         side: len({clip.speaker for clip, each in zip(clips, sides, strict=True) if each == side})
         for side in SIDES
     }
-    rows = [(label, *(count[label, side] for side in SIDES)) for label in labels]
-    rows.append(("clips", *(sum(count[label, side] for label in labels) for side in SIDES)))
-    rows.append(("speakers", *(speakers[side] for side in SIDES)))
-    width = max(len(row[0]) for row in rows)
+    by_label = [[count[label, side] for side in SIDES] for label in labels]
+    rows = list(zip(labels, by_label, strict=True))
+    rows.append(("clips", [sum(column) for column in zip(*by_label, strict=True)]))
+    rows.append(("speakers", [speakers[side] for side in SIDES]))
+    width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{side:>9}" for side in SIDES)]
-    lines += [f"{name:<{width}}" + "".join(f"{number:>9,}" for number in numbers) for name, *numbers in rows]
+    lines += [f"{name:<{width}}" + "".join(f"{number:>9,}" for number in numbers) for name, numbers in rows]
     return "\n".join(lines)
 
 
@@ -144,22 +145,27 @@ def _deal(
 ) -> NDArray[np.int64]:
     """Return the side of each group, given its clips by label: (groups, labels) → (groups,).
 
-    Largest first, in random order among equals, each group goes to the side that then lies nearest to
-    its share of every label, in squared distance over the side's share.
+    Largest first, in random order among equals, each group goes to the side where it leaves the least
+    squared distance from the sides' shares of every label, unless a label has only as many groups left
+    as there are sides without it.
     """
     order = generator.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    total = counts.sum(axis=0)
-    wanted = shares[:, None] * total
+    wanted = shares[:, None] * counts.sum(axis=0)
     given = np.zeros_like(wanted)
+    left = (counts > 0).sum(axis=0)
     sides = np.empty(len(counts), np.int64)
-    for each in order:
-        # What the group adds to a side's squared distance, labels counting by their share of all clips.
+    for group in order:
+        has = counts[group] > 0
+        urgent = has & (left <= (given == 0).sum(axis=0))
         before = (given - wanted) / wanted
-        after = (given + counts[each] - wanted) / wanted
-        cost = (shares[:, None] * (after**2 - before**2)).sum(axis=1)
-        sides[each] = side = int(np.argmin(cost))
-        given[side] += counts[each]
+        after = (given + counts[group] - wanted) / wanted
+        added = (shares[:, None] * (after**2 - before**2)).sum(axis=1)
+        covered = (urgent & (given > 0)).sum(axis=1)
+        side = np.lexsort((added, covered))[0]
+        sides[group] = side
+        given[side] += counts[group]
+        left -= has
     return sides
 
 

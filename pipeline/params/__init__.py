@@ -68,10 +68,10 @@ def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, li
 
 # What pydantic's kinds of error expected; the rest are said in pydantic's words.
 EXPECTED = {
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "literal_error": "{expected}",
     "string_pattern_mismatch": "text like {pattern}",
     "int_type": "a whole number",

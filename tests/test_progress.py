@@ -1,0 +1,45 @@
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from pipeline.progress import Progress
+from tests.conftest import ROOT
+
+
+def test_a_log_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where stderr is no terminal, the end is one line without control characters."""
+    with Progress(3, "clips", "decode") as progress:
+        progress.update(3)
+    out, err = capfd.readouterr()
+    assert out.startswith("decode: 3 clips in ")
+    assert out.count("\n") == 1
+    assert err == ""
+
+
+def test_a_failure_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) -> None:
+    """Work that raises prints no closing line."""
+
+    def fail() -> None:
+        with Progress(3, "clips", "decode"):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert capfd.readouterr().out == ""
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    """Where stderr is a terminal, a bar is drawn on it."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    code = "from pipeline.progress import Progress\nwith Progress(3, 'clips', 'decode') as p: p.update(3)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
+    os.close(theirs)
+    text = os.read(ours, 10000).decode()
+    os.close(ours)
+    assert "decode: 100%" in text
+    assert "3/3" in text

@@ -1,10 +1,11 @@
 """Trains a model on one side of the split, watches it on another, and saves its best epoch."""
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,15 @@ from pipeline.params import Section
 from pipeline.readers import Side, batches
 from pipeline.store.reader import rows
 
+# Magnitudes below this count as this before the logarithm: 102 dB below those of a full-scale sine in a
+# frame of 512 samples.
+MIN_MAGNITUDE = 1e-3
+
 
 class Train(Section):
     """`train`: how a model is trained."""
 
+    normalize: Literal["log", "linear", "none"]
     seed: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -28,39 +34,46 @@ class Train(Section):
     patience: int = Field(ge=1)
 
 
-def build(model: Model, train: Side) -> Any:
+def build(model: Model, train: Side, how: Train) -> Any:
     """Return an untrained Keras model: (clips, frames, bins) as stored → logits (clips, labels).
 
-    Its first layer subtracts each bin's mean over the clips of `train` and divides by its deviation, so
-    that whoever loads the model passes features as they are.
+    Its first layers normalise, so that whoever loads the model passes features as they are: with `log`
+    the logarithm of a feature that holds magnitudes; with `log` and `linear` each bin's mean over the clips
+    of `train` is subtracted, and the rest divided by its deviation.
 
     Raises PipelineError where the model cannot take the feature's shape.
     """
     import keras
 
-    mean, variance = moments(train)
-    inputs = keras.Input(train.row_shape, name="feature")
-    scaled = keras.layers.Normalization(axis=-1, mean=mean, variance=variance, name="normalization")(inputs)
+    inputs = scaled = keras.Input(train.row_shape, name="feature")
+    log = how.normalize == "log" and train.store.params["feature"]["magnitudes"]
+    if log:
+        scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
+    if how.normalize != "none":
+        mean, variance = moments(train, log=log)
+        scaled = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(scaled)
+    name = type(model).__name__.lower()
     try:
         logits = model.logits(scaled, len(train.labels))
     except ValueError as error:
         frames, bins = train.row_shape
         raise PipelineError(
-            f"params.yaml: model {type(model).__name__.lower()} cannot take a feature of {frames} frames x"
-            f" {bins} bins: {error}: choose another feature, or a smaller model"
+            f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins: {error}:"
+            " choose another feature, or a smaller model"
         ) from None
-    return keras.Model(inputs, logits, name=type(model).__name__.lower())
+    return keras.Model(inputs, logits, name=name)
 
 
-def moments(side: Side) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and variance (bins,) of each bin over all frames of the side's clips."""
+def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and variance (bins,) of each bin, or of its logarithm, over all frames of all clips."""
     values = rows(side.store)
-    bins = values.shape[-1]
-    total, squares = np.zeros(bins), np.zeros(bins)
+    total = squares = np.zeros(values.shape[-1])
     for row in side.rows:
         clip = values[row].astype(np.float64)
-        total += clip.sum(axis=0)
-        squares += (clip**2).sum(axis=0)
+        if log:
+            clip = np.log(np.maximum(clip, MIN_MAGNITUDE))
+        total = total + clip.sum(axis=0)
+        squares = squares + (clip**2).sum(axis=0)
     frames = len(side.rows) * values.shape[1]
     mean = total / frames
     return mean.astype(np.float32), np.maximum(squares / frames - mean**2, 0).astype(np.float32)
@@ -108,16 +121,29 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
 def save(model: Any, path: Path) -> None:
     """Write `model` to `path`, a .keras file whose bytes depend on the model alone.
 
-    Keras writes the time into the file's metadata and into the zip around it; both are taken out.
+    Keras writes the time into the file's metadata and into the zip around it, and addresses in memory
+    into its config, to tell which objects are shared: the one is taken out, the other numbered.
     """
     with replacing(path) as part:
         dated = part.with_suffix(".keras")
-        model.save(dated)
-        with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
-            for name in sorted(old.namelist()):
-                content = old.read(name)
-                if name == "metadata.json":
-                    metadata = {**json.loads(content), "date_saved": None}
-                    content = json.dumps(metadata, sort_keys=True).encode()
-                new.writestr(zipfile.ZipInfo(name), content)
-        dated.unlink()
+        try:
+            model.save(dated)
+            with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
+                for name in sorted(old.namelist()):
+                    content = old.read(name)
+                    if name == "metadata.json":
+                        content = json.dumps({**json.loads(content), "date_saved": None}).encode()
+                    elif name == "config.json":
+                        content = _number_shared_objects(content)
+                    new.writestr(zipfile.ZipInfo(name), content)
+        finally:
+            dated.unlink(missing_ok=True)
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda address: str(numbers.setdefault(address[0], len(numbers) + 1)).encode(),
+        config,
+    )

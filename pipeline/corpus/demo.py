@@ -3,7 +3,6 @@
 import ctypes
 import hashlib
 import io
-import os
 import zipfile
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
@@ -24,14 +23,14 @@ ACCENTS = ("en-us", "en-gb-scotland", "en-gb-x-rp", "en-029")
 TOP = "mini_speech_commands"
 README = f"""# {TOP}, synthetic
 
-A stand-in for the data set of that name, with its form and its words: clips of one word each, 16 kHz mono,
-at most 1 s long, named <label>/<speaker>_nohash_<take>.wav.
+A stand-in for the data set of that name, in its form: <label>/<speaker>_nohash_<take>.wav, one word each,
+16 kHz mono, at most 1 s.
 
-The clips are synthetic: no person was recorded. They were spoken by espeak-ng, a text-to-speech program
-under GPL-3.0-or-later (https://github.com/espeak-ng/espeak-ng), a speaker being one of its voices with one
-of its English accents. Background noise was added.
+The clips are synthetic, no person was recorded: espeak-ng spoke them, a text-to-speech program under
+GPL-3.0-or-later (https://github.com/espeak-ng/espeak-ng). A speaker is one of its voices in one of its
+English accents. Background noise was added.
 """
-# The published archive was packed on macOS and holds what its Finder leaves in folders; so does this one.
+# The published archive was packed on macOS and holds what the Finder leaves in folders; so does this one.
 EXTRAS = {
     f"__MACOSX/{TOP}/._.DS_Store": b"\x00\x05\x16\x07",
     f"{TOP}/.DS_Store": b"\x00\x00\x00\x01Bud1\x00",
@@ -42,7 +41,7 @@ EXTRAS = {
 ESPEAK_SAMPLE_RATE = 22_050  # Hz
 SYNCHRONOUS, DO_NOT_EXIT, UTF8 = 2, 0x8000, 1
 RATE, PITCH, PITCH_RANGE = 1, 3, 4
-SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 class Demo(Section):
@@ -65,7 +64,7 @@ class Demo(Section):
 
 
 class Take(NamedTuple):
-    """One word, spoken by one speaker for the `number`-th time."""
+    """A word, spoken by a voice for the `number`-th time."""
 
     label: str
     voice: str
@@ -78,15 +77,15 @@ class Take(NamedTuple):
 
 
 def write(demo: Demo, path: Path) -> None:
-    """Write the zip archive of the demo data set to `path`: the same bytes for the same parameters.
+    """Write the demo data set to `path` as a zip archive: the same bytes for the same parameters.
 
-    A clip depends on the seed, the range of the noise, its word, speaker and take alone, whatever else
-    is in the archive. Nothing stands at `path` before the whole archive is there.
+    A clip depends on its word, speaker and take, on the seed and the range of the signal-to-noise ratio,
+    and on nothing else in the archive. Nothing stands at `path` before the whole archive is there.
 
     Raises:
-        PipelineError: espeak-ng is not installed or fails, or has fewer voices than `demo` wants.
+        PipelineError: espeak-ng is not installed, fails, or has fewer voices than `demo` asks for.
     """
-    library, voices = _load()
+    voices = _voices()
     if demo.voices > len(voices):
         raise PipelineError(
             f"params.yaml: datasets.demo.voices must be at most {len(voices)}, is {demo.voices}"
@@ -98,132 +97,122 @@ def write(demo: Demo, path: Path) -> None:
         Progress(len(takes), "clips", "speak") as progress,
     ):
         for name in sorted([*EXTRAS, *takes]):
-            entry = zipfile.ZipInfo(name)  # of 1980-01-01, stored as it is
+            entry = zipfile.ZipInfo(name)  # dated 1980-01-01, not compressed
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix, wherever it is written
             if name in takes:
-                archive.writestr(entry, _clip(library, takes[name], demo))
+                archive.writestr(entry, _clip(takes[name], demo))
                 progress.update(1)
             else:
                 archive.writestr(entry, EXTRAS[name])
 
 
-def _load() -> tuple[ctypes.CDLL, list[str]]:
-    """Return espeak-ng, which has said nothing so far, and its voices' names, accents and variants mixed."""
+def _voices() -> list[str]:
+    """Return the names of espeak-ng's voices, each variant in each accent, well mixed."""
     try:
         import espeakng_loader
-
-        library = ctypes.CDLL(espeakng_loader.get_library_path())
-    except (ImportError, OSError):
+    except ImportError:
         raise PipelineError(
             "dataset 'demo' needs espeak-ng: pip install '.[demo]', or choose another dataset in params.yaml"
         ) from None
-    data = espeakng_loader.get_data_path()
-    if library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), DO_NOT_EXIT) != ESPEAK_SAMPLE_RATE:
-        raise PipelineError(
-            f"espeak-ng cannot read its voices in {data}, expected them at {ESPEAK_SAMPLE_RATE} Hz: install"
-            " espeakng-loader anew, under a short path, or choose another dataset in params.yaml"
-        )
-    library.espeak_ListVoices(None)  # else every child would search the voices' folder
-    variants = [variant.name for variant in Path(data, "voices", "!v").iterdir()]
-    return library, sorted((f"{accent}+{each}" for accent in ACCENTS for each in variants), key=_speaker)
+    variants = [file.name for file in Path(espeakng_loader.get_data_path(), "voices", "!v").iterdir()]
+    return sorted((f"{accent}+{variant}" for accent in ACCENTS for variant in variants), key=_speaker)
+
+
+def _speaker(voice: str) -> str:
+    return hashlib.sha1(voice.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 def _takes(demo: Demo, voices: list[str]) -> list[Take]:
     takes = []
     for label in demo.labels:
-        # Where clips_per_label is no multiple of the voices, other voices have a take more for each word.
+        # In another order for each word: in a last, incomplete round other voices speak.
         order = _generator(demo.seed, label).permutation(len(voices))
-        for number in range(demo.clips_per_label):
-            round_, turn = divmod(number, len(voices))
-            takes.append(Take(label, voices[order[turn]], round_))
+        for clip in range(demo.clips_per_label):
+            number, turn = divmod(clip, len(voices))
+            takes.append(Take(label, voices[order[turn]], number))
     return takes
 
 
-def _clip(library: ctypes.CDLL, take: Take, demo: Demo) -> bytes:
-    """Return a WAV file of the take in noise, everything but word and voice drawn by chance."""
+def _clip(take: Take, demo: Demo) -> bytes:
+    """Return a WAV file of the take in noise; all but the word and the voice is drawn at random."""
     draw = _generator(demo.seed, *take)
-    rate, pitch, pitch_range = (int(draw.integers(*of)) for of in ((120, 221), (30, 71), (20, 81)))
-    word = _trim(
-        soxr.resample(
-            _speak(library, take, rate=rate, pitch=pitch, pitch_range=pitch_range),
-            ESPEAK_SAMPLE_RATE,
-            SAMPLE_RATE,
-            quality="HQ",
-        )
-    )[:SAMPLE_RATE]
-    # One clip in ten is short, yet never too short for its word.
+    rate, pitch, pitch_range = (int(draw.integers(*bounds)) for bounds in ((120, 221), (30, 71), (20, 81)))
+    spoken = _speak(take, rate=rate, pitch=pitch, pitch_range=pitch_range)
+    word = _trim(soxr.resample(spoken, ESPEAK_SAMPLE_RATE, SAMPLE_RATE, quality="HQ"))[:SAMPLE_RATE]
+    # One clip in ten is short, as in the published archive, but never too short for its word.
     samples = int(draw.uniform(0.6, 0.95) * SAMPLE_RATE) if draw.random() < 0.1 else SAMPLE_RATE
     samples = max(samples, len(word))
-    # Words end by 0.9 s: most of each lies in the first 0.8 s, which the pipeline keeps by default.
+    # A word ends by 0.9 s: most of it lies in the first 0.8 s, which the pipeline reads by default.
     latest = max(0, min(samples, int(0.9 * SAMPLE_RATE)) - len(word))
     start = int(draw.integers(0, latest, endpoint=True))
     snr = draw.uniform(demo.min_snr, demo.max_snr)
     waveform = _noise(draw, samples) * _rms(word) * 10 ** (-snr / 20)
     waveform[start : start + len(word)] += word
-    waveform *= 10 ** (draw.uniform(-20, -1) / 20) / np.abs(waveform).max()
+    waveform *= 10 ** (draw.uniform(-20, -1) / 20) / np.abs(waveform).max()  # peak in dB of full scale
     file = io.BytesIO()
     soundfile.write(file, np.round(32767 * waveform).astype(np.int16), SAMPLE_RATE, format="WAV")
     return file.getvalue()
 
 
-def _speak(
-    library: ctypes.CDLL, take: Take, *, rate: int, pitch: int, pitch_range: int
-) -> NDArray[np.float32]:
-    """Return the waveform of the word at 22,050 Hz, silence around it included.
-
-    espeak carries flutter, gain and phase from one word into the next, and cannot be reset. So each word
-    is spoken by a fork of this process, which itself never speaks.
+def _speak(take: Take, *, rate: int, pitch: int, pitch_range: int) -> NDArray[np.float32]:
+    """Return the word as a waveform at 22,050 Hz, with silence around it.
 
     Args:
-        library: espeak-ng, as loaded.
         take: the word and the voice.
         rate: words per minute, 80 to 450.
-        pitch: 0 to 99, 50 being the voice's own.
-        pitch_range: 0 (monotone) to 99, 50 being the voice's own.
+        pitch: 0 to 99; at 50 it is the voice's own.
+        pitch_range: 0 (monotone) to 99; at 50 it is the voice's own.
     """
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            status = _say(library, take, {RATE: rate, PITCH: pitch, PITCH_RANGE: pitch_range}, sender)
-        finally:
-            os._exit(status & 0xFF)
-    os.close(sender)
-    with open(receiver, "rb") as stream:
-        waveform = np.frombuffer(stream.read(), np.int16)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status or not waveform.any():
-        raise PipelineError(
-            f"espeak-ng cannot say {take.label!r} in the voice {take.voice!r}: status {status},"
-            f" {len(waveform)} samples, expected status 0 and some sound: change params.yaml:"
-            " datasets.demo.labels, or install espeakng-loader anew"
-        )
-    return waveform.astype(np.float32) / 32768
+    from _ctypes import dlclose
 
+    import espeakng_loader
 
-def _say(library: ctypes.CDLL, take: Take, parameters: dict[int, int], sender: int) -> int:
-    """Say the word into the pipe `sender`, as int16, and return espeak's first status that is not 0."""
+    spoken = bytearray()
 
-    @SYNTH_CALLBACK
-    def send(samples: int | None, count: int, _events: int | None) -> int:
+    def keep(samples: int | None, count: int, _events: int | None) -> int:
         if samples:
-            os.write(sender, ctypes.string_at(samples, 2 * count))
+            spoken.extend(ctypes.string_at(samples, 2 * count))
         return 0
 
-    library.espeak_SetSynthCallback(send)
-    # Breath is drawn from both generators, and espeak_Initialize seeds its own by the clock.
-    library.srand(1)
-    library.espeak_ng_SetRandSeed(ctypes.c_long(1))
-    status: int = library.espeak_SetVoiceByName(take.voice.encode())
-    for parameter, value in parameters.items():
-        status = status or library.espeak_SetParameter(parameter, value, 0)
-    text = take.label.encode()
-    return status or library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, UTF8, None, None)
+    data, text, callback = espeakng_loader.get_data_path(), take.label.encode(), CALLBACK(keep)
+    # espeak carries flutter, gain and phase from one word into the next, and no call of its resets them.
+    # Loading it anew for each word does.
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    try:
+        found = library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), DO_NOT_EXIT)
+        library.espeak_SetSynthCallback(callback)
+        # Breath is drawn from both generators; espeak_Initialize has seeded its own with the time.
+        library.srand(1)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        status = (
+            found != ESPEAK_SAMPLE_RATE
+            or library.espeak_SetVoiceByName(take.voice.encode())
+            or library.espeak_SetParameter(RATE, rate, 0)
+            or library.espeak_SetParameter(PITCH, pitch, 0)
+            or library.espeak_SetParameter(PITCH_RANGE, pitch_range, 0)
+            or library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, UTF8, None, None)
+        )
+    finally:
+        library.espeak_Terminate()
+        dlclose(library._handle)  # noqa: SLF001 - ctypes never unloads by itself
+    waveform = np.frombuffer(spoken, np.int16)
+    if status or not waveform.any():
+        raise PipelineError(
+            f"espeak-ng cannot say {take.label!r} in the voice {take.voice!r} (status {int(status)},"
+            f" {len(waveform):,} samples, data in {data}): change params.yaml: datasets.demo.labels, or"
+            " install espeakng-loader anew"
+        )
+    return waveform.astype(np.float32) / np.float32(32768)
+
+
+def _trim(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the waveform from its first to its last sample of at least 2 % of its peak."""
+    loud = np.flatnonzero(np.abs(waveform) >= 0.02 * np.abs(waveform).max())
+    return waveform[loud[0] : loud[-1] + 1]
 
 
 def _noise(draw: np.random.Generator, samples: int) -> NDArray[np.float64]:
-    """Return noise of RMS 1 whose power falls by 0 (white) to 6 dB (brown) per octave above 60 Hz."""
+    """Return noise of RMS 1, its power falling by 0 (white) to 6 dB (brown) per octave above 60 Hz."""
     spectrum = np.fft.rfft(draw.standard_normal(samples))
     frequencies = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
     noise = np.fft.irfft(spectrum * np.maximum(frequencies, 60) ** -draw.uniform(0, 1), samples)
@@ -234,17 +223,7 @@ def _rms(waveform: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(waveform))))
 
 
-def _trim(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the waveform from its first to its last sample of at least 2 % of its peak."""
-    loud = np.flatnonzero(np.abs(waveform) >= 0.02 * np.abs(waveform).max())
-    return waveform[loud[0] : loud[-1] + 1]
-
-
 def _generator(*key: object) -> np.random.Generator:
+    """Return a generator for `key` alone, so that what it draws depends on no other clip."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest))
-
-
-def _speaker(voice: str) -> str:
-    """Return eight hexadecimal digits for a voice, as the published archive has for a person."""
-    return hashlib.sha1(voice.encode(), usedforsecurity=False).hexdigest()[:8]

@@ -5,6 +5,7 @@ The file's name is the feature's name in params.yaml, the class in it the name w
 
 import importlib
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from pipeline.params import FILE, Section
 
 class Feature(Section):
     """A feature and its parameters, `features.<name>`."""
+
+    # Whether the values are magnitudes, none below 0, on a linear scale.
+    magnitudes: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int]:

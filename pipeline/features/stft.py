@@ -1,5 +1,7 @@
 """Magnitudes of the short-time Fourier transform."""
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -13,6 +15,8 @@ class Stft(Feature):
 
     Equals `np.abs(librosa.stft(y, n_fft=n_fft, hop_length=hop_length, center=False)).T`.
     """
+
+    magnitudes: ClassVar[bool] = True
 
     n_fft: int = Field(ge=2)
     hop_length: int = Field(ge=1)

@@ -21,12 +21,13 @@ def main() -> None:
     shape = feature.shape(samples)
     if min(shape) < 1:
         raise PipelineError(features.too_short(name, samples))
+    described = {"name": name, "magnitudes": feature.magnitudes, **feature.model_dump()}
     writer.write(
         Path(f"data/features/{name}.h5"),
         partial(_compute, feature, waveforms),
         clips=waveforms.clips,
         row_shape=shape,
-        params={**waveforms.params, "feature": {"name": name, **feature.model_dump()}},
+        params={**waveforms.params, "feature": described},
         verb=f"featurize {name}",
     )
 

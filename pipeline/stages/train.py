@@ -16,7 +16,7 @@ def main() -> None:
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
     runtime.start(how.seed)
-    network = training.build(model, train)
+    network = training.build(model, train, how)
     training.fit(network, train, val, how, Path("results/train"))
     training.save(network, Path("models/model.keras"))
 

@@ -1,0 +1,229 @@
+import hashlib
+import io
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from pipeline.corpus import demo
+from pipeline.corpus.demo import Demo
+from pipeline.errors import PipelineError
+
+ROOT = Path(__file__).parents[2]
+TOP = "mini_speech_commands"
+
+
+def parameters(**changes: Any) -> Demo:
+    params = {
+        "labels": ["up", "down"],
+        "voices": 6,
+        "clips_per_label": 40,
+        "min_snr": 5.0,
+        "max_snr": 30.0,
+        "seed": 0,
+    }
+    return Demo(**{**params, **changes})
+
+
+def entries(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def clips(content: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in content.items() if name.endswith(".wav")}
+
+
+def waveform(data: bytes) -> NDArray[np.float64]:
+    samples, rate = soundfile.read(io.BytesIO(data))
+    assert rate == 16_000
+    return np.asarray(samples, np.float64)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "demo"
+    demo.write(parameters(), path)
+    return path
+
+
+def test_another_process_writes_the_same_bytes(archive: Path, tmp_path: Path) -> None:
+    """The archive is a function of the parameters, whichever process speaks."""
+    program = (
+        "import sys; from pathlib import Path; from pipeline.corpus import demo;"
+        " demo.write(demo.Demo.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    again = tmp_path / "again"
+    argv = [sys.executable, "-c", program, parameters().model_dump_json(), str(again)]
+    done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert again.read_bytes() == archive.read_bytes()
+    assert done.stderr == ""
+
+
+def test_the_archive_has_the_form_of_the_published_one(archive: Path) -> None:
+    """One top folder with a folder per label, and a Finder's leavings; sorted, undated, not compressed."""
+    with zipfile.ZipFile(archive) as file:
+        infos = file.infolist()
+    names = [info.filename for info in infos]
+    assert names == sorted(names)
+    assert {info.date_time for info in infos} == {(1980, 1, 1, 0, 0, 0)}
+    assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
+    content = entries(archive)
+    others = content.keys() - clips(content).keys()
+    assert others == {f"__MACOSX/{TOP}/._.DS_Store", f"{TOP}/.DS_Store", f"{TOP}/README.md"}
+    assert "synthetic" in content[f"{TOP}/README.md"].decode()
+    assert Counter(name.split("/")[1] for name in clips(content)) == {"up": 40, "down": 40}
+
+
+def test_speakers_take_turns(archive: Path) -> None:
+    """Every speaker has a take of each word before any has one more; takes count from 0."""
+    for label in ("up", "down"):
+        files = [Path(name).stem for name in clips(entries(archive)) if f"/{label}/" in name]
+        takes = Counter(file.split("_nohash_")[0] for file in files)
+        assert len(takes) == 6
+        assert max(takes.values()) - min(takes.values()) == 1
+        assert set(files) == {f"{who}_nohash_{take}" for who in takes for take in range(takes[who])}
+
+
+def test_clips_are_16_khz_mono_int16_of_at_most_a_second(archive: Path) -> None:
+    """Some clips are shorter than a second, none longer, none shorter than 0.6 s."""
+    infos = [soundfile.info(io.BytesIO(data)) for data in clips(entries(archive)).values()]
+    assert {(info.samplerate, info.channels, info.subtype) for info in infos} == {(16_000, 1, "PCM_16")}
+    lengths = np.array([info.frames for info in infos])
+    assert lengths.max() == 16_000
+    assert lengths.min() >= 9_600
+    assert 0.02 < np.mean(lengths < 16_000) < 0.25
+
+
+def test_a_word_is_heard_in_each_clip(archive: Path) -> None:
+    """No clip clips or is silent; speech stands out of the noise, most of it in the first 0.8 s."""
+    for name, data in clips(entries(archive)).items():
+        samples = waveform(data)
+        assert 0.09 < np.abs(samples).max() < 0.9, name
+        power = np.square(samples[: len(samples) // 400 * 400]).reshape(-1, 400).mean(axis=1)
+        assert power.max() > 4 * np.quantile(power, 0.1), name
+        assert np.square(samples[:12_800]).sum() > 0.6 * np.square(samples).sum(), name
+
+
+def test_no_two_clips_are_the_same(archive: Path) -> None:
+    """Neither speakers nor takes repeat each other."""
+    content = clips(entries(archive))
+    assert len(set(content.values())) == len(content)
+
+
+def test_a_clip_does_not_depend_on_the_others(archive: Path, tmp_path: Path) -> None:
+    """Fewer labels, or fewer clips, leave the bytes of those that stay as they were."""
+    whole = clips(entries(archive))
+    for name, fewer in {
+        "labels": parameters(labels=["down"]),
+        "clips": parameters(labels=["down", "up"], clips_per_label=7),
+    }.items():
+        demo.write(fewer, tmp_path / name)
+        some = clips(entries(tmp_path / name))
+        assert some
+        assert len(some) < len(whole)
+        assert some.items() <= whole.items()
+
+
+def test_the_seed_changes_every_clip(archive: Path, tmp_path: Path) -> None:
+    """Another seed gives another data set of the same form."""
+    demo.write(parameters(seed=1, labels=["up"], clips_per_label=6), tmp_path / "other")
+    whole = clips(entries(archive))
+    for name, data in clips(entries(tmp_path / "other")).items():
+        assert data != whole[name]
+
+
+def test_a_lower_snr_is_noisier(tmp_path: Path) -> None:
+    """The ratio of speech to noise is the one asked for: the quietest tenth of a clip is louder at 0 dB."""
+    floor = {}
+    for snr in (0.0, 40.0):
+        demo.write(parameters(min_snr=snr, max_snr=snr, clips_per_label=6), tmp_path / str(snr))
+        floor[snr] = [
+            np.quantile(np.abs(samples), 0.1) / np.abs(samples).max()
+            for samples in map(waveform, clips(entries(tmp_path / str(snr))).values())
+        ]
+    assert np.median(floor[0.0]) > 10 * np.median(floor[40.0])
+
+
+def test_there_are_416_voices_that_differ() -> None:
+    """104 variants in four accents, each with a speaker's name of its own."""
+    voices = demo._voices()
+    assert len({demo._speaker(voice) for voice in voices}) == len(voices) == 416
+
+
+def test_too_many_voices_are_an_error(tmp_path: Path) -> None:
+    """The message names the parameter, its bound and what was found; nothing is written."""
+    with pytest.raises(PipelineError) as error:
+        demo.write(parameters(voices=500), tmp_path / "demo")
+    assert str(error.value) == "params.yaml: datasets.demo.voices must be at most 416, is 500"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_espeak_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the optional dependency the message says how to install it, and the way around it."""
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(PipelineError) as error:
+        demo.write(parameters(), tmp_path / "demo")
+    assert str(error.value) == (
+        "dataset 'demo' needs espeak-ng: pip install '.[demo]', or choose another dataset in params.yaml"
+    )
+
+
+def test_a_voice_that_fails_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive half spoken is never seen: the old one stays, the temporary file goes."""
+    path = tmp_path / "demo"
+    path.write_bytes(b"old")
+    voices = demo._voices()[:1]
+    monkeypatch.setattr(demo, "_voices", lambda: [*voices, "en-xx+Nobody"])
+    with pytest.raises(PipelineError, match=r"cannot say 'up' in the voice 'en-xx\+Nobody' \(status 2"):
+        demo.write(parameters(voices=2, labels=["up"]), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_label_without_sound_is_an_error(tmp_path: Path) -> None:
+    """What espeak passes over in silence is no word; the message names it."""
+    with pytest.raises(PipelineError, match=r"cannot say '_' .* datasets\.demo\.labels"):
+        demo.write(parameters(labels=["_"], voices=1), tmp_path / "demo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["up", "up"]}, "labels that differ"),
+        ({"labels": []}, "at least 1 item"),
+        ({"labels": ["../up"]}, "match pattern"),
+        ({"min_snr": 31.0}, "min_snr at most max_snr"),
+        ({"voices": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_parameters_that_make_no_data_set_are_refused(changes: dict[str, Any], message: str) -> None:
+    """Labels become folders and must differ; ranges must not be empty."""
+    with pytest.raises(ValidationError, match=message):
+        parameters(**changes)
+
+
+def test_the_committed_lock_holds_this_archive(tmp_path: Path) -> None:
+    """dvc.lock tells true: these parameters give an archive of this md5.
+
+    The stage has no code among its dependencies, so DVC would not notice an edit of demo.py: after
+    one that changes the archive, run dvc repro -f download.
+    """
+    lock = YAML(typ="safe", pure=True).load(ROOT / "dvc.lock")["stages"]["download"]
+    params = lock["params"]["params.yaml"]
+    if params["dataset"] != "demo":
+        return  # the lock is of another archive, whose bytes its sha256 holds
+    path = tmp_path / "demo"
+    demo.write(Demo.model_validate(params["datasets.demo"]), path)
+    assert hashlib.md5(path.read_bytes()).hexdigest() == lock["outs"][0]["md5"]

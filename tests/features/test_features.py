@@ -1,0 +1,149 @@
+"""Every feature against its reference, and what all of them must hold."""
+
+import re
+import zipfile
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from pipeline import features
+from pipeline.features import Feature
+from pipeline.features.mfcc import Mfcc
+from pipeline.features.stft import Stft
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:Empty filters detected")
+
+Waveforms = NDArray[np.float32]
+SAMPLES, RATE = 17640, 22050
+STFT = Stft(n_fft=512, hop_length=128)
+MFCC = Mfcc(n_mfcc=39, n_mels=128, n_fft=512, hop_length=128)
+ALL = [
+    STFT,
+    Stft(n_fft=400, hop_length=160),
+    MFCC,
+    Mfcc(n_mfcc=13, n_mels=40, n_fft=1024, hop_length=220),
+]
+each_feature = pytest.mark.parametrize("feature", ALL, ids=lambda feature: f"{feature!r}")
+
+
+def _hard_waveforms() -> Waveforms:
+    """Noise, silence, a full-scale square wave, one click, a quiet tone, and a loud one."""
+    time = np.arange(SAMPLES) / RATE
+    rows = np.zeros((20, SAMPLES), np.float32)
+    rows[:14] = np.random.default_rng(0).uniform(-0.5, 0.5, (14, SAMPLES))
+    rows[15] = np.sign(np.sin(2 * np.pi * 440 * time))
+    rows[16, 9000] = 1
+    rows[17] = 1e-5 * np.sin(2 * np.pi * 1000 * time)
+    rows[18] = np.sin(2 * np.pi * 1000 * time)
+    rows[19, :300] = 0.5
+    return rows
+
+
+def _reference(feature: Feature, y: Waveforms) -> NDArray[np.float32]:
+    if isinstance(feature, Stft):
+        spectrum = librosa.stft(y, n_fft=feature.n_fft, hop_length=feature.hop_length, center=False)
+        magnitudes: NDArray[np.float32] = np.abs(spectrum).T
+        return magnitudes
+    assert isinstance(feature, Mfcc)
+    cepstra: NDArray[np.float32] = librosa.feature.mfcc(y=y, sr=RATE, **feature.model_dump()).T
+    return cepstra
+
+
+def _check(feature: Feature, waveforms: Waveforms) -> None:
+    for y, row in zip(waveforms, feature.compute(waveforms, RATE), strict=True):
+        expected = _reference(feature, y)
+        tolerance = 1e-5 * np.abs(expected).max() if isinstance(feature, Stft) else 1e-3
+        np.testing.assert_allclose(row, expected, rtol=0, atol=max(tolerance, 1e-30))
+
+
+@each_feature
+def test_hard_clips_equal_librosa(feature: Feature) -> None:
+    """librosa's values, clip by clip, for noise, silence, a square wave, a click and tones."""
+    _check(feature, _hard_waveforms())
+
+
+@each_feature
+def test_real_clips_equal_librosa(feature: Feature, real_archive: Path) -> None:
+    """librosa's values on every 30th of the real clips."""
+    with zipfile.ZipFile(real_archive) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".wav"))[::30]
+        waveforms = np.zeros((len(names), SAMPLES), np.float32)
+        for waveform, name in zip(waveforms, names, strict=True):
+            with archive.open(name) as file:
+                samples = soundfile.read(file, dtype="float32")[0]
+            waveform[: len(samples)] = samples[:SAMPLES]
+    _check(feature, waveforms)
+
+
+@pytest.mark.tensorflow
+def test_the_stft_equals_tensorflows() -> None:
+    """tf.signal.stft's magnitudes, to 1e-5 of the row's largest."""
+    import tensorflow as tf
+
+    waveforms = _hard_waveforms()
+    expected = np.abs(tf.signal.stft(waveforms, STFT.n_fft, STFT.hop_length).numpy())
+    largest = np.maximum(expected.max(axis=(1, 2), keepdims=True), 1e-30)
+    np.testing.assert_array_less(np.abs(STFT.compute(waveforms, RATE) - expected) / largest, 1e-5)
+
+
+@each_feature
+def test_a_clip_does_not_depend_on_its_neighbours(feature: Feature) -> None:
+    """Bit for bit the same row alone, in any order and in any number."""
+    waveforms = _hard_waveforms()
+    together = feature.compute(waveforms, RATE)
+    order = np.random.default_rng(1).permutation(len(waveforms))
+    np.testing.assert_array_equal(feature.compute(waveforms[order], RATE), together[order])
+    for number in range(len(waveforms)):
+        np.testing.assert_array_equal(feature.compute(waveforms[number:][:1], RATE)[0], together[number])
+
+
+@each_feature
+@pytest.mark.parametrize("samples", [1024, 1025, 1500, 17640])
+def test_the_shape_is_the_one_announced(feature: Feature, samples: int) -> None:
+    """compute returns (clips, frames, bins) float32 of the shape that shape tells before."""
+    values = feature.compute(np.ones((3, samples), np.float32), RATE)
+    assert values.shape == (3, *feature.shape(samples))
+    assert values.dtype == np.float32
+
+
+def test_the_default_shapes() -> None:
+    """0.8 s at 22,050 Hz give 134 frames of 257 bins, and 138 of 39."""
+    assert STFT.shape(SAMPLES) == (134, 257)
+    assert MFCC.shape(SAMPLES) == (138, 39)
+
+
+def test_a_clip_shorter_than_a_frame_has_no_frames() -> None:
+    """Fewer samples than n_fft give no frame without padding."""
+    assert STFT.shape(511)[0] == 0
+
+
+def test_features_import_no_tensorflow_and_no_files() -> None:
+    """Their files import NumPy, SciPy and the shared spectrum: nothing that reads or trains."""
+    for path in (ROOT / "pipeline" / "features").glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+        allowed = {
+            "numpy",
+            "scipy",
+            "pydantic",
+            "pipeline",
+            "librosa",
+            "functools",
+            "typing",
+            "abc",
+            "importlib",
+        }
+        assert {name.partition(".")[0] for name in imported} <= allowed
+        assert not {"pipeline.store", "pipeline.corpus"} & {".".join(n.split(".")[:2]) for n in imported}
+
+
+def test_every_feature_is_found_by_its_files_name() -> None:
+    """Each file of the folder is a feature that load finds."""
+    names = [path.stem for path in (ROOT / "pipeline" / "features").glob("[a-z]*.py")]
+    assert names
+    for name in names:
+        assert issubclass(features.load(name), Feature)

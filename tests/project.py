@@ -1,0 +1,104 @@
+"""A temporary clone of the project, in which the real `dvc` runs on a small demo archive."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+# What makes a run short: few clips, tiny models, one epoch.
+SMALL = {
+    "datasets.demo.labels": ["go", "stop", "yes"],
+    "datasets.demo.voices": 8,
+    "datasets.demo.clips_per_label": 8,
+    "models.rnn.units": 4,
+    "models.cnn.filters": [2],
+    "models.cnn.units": 4,
+    "train.epochs": 1,
+}
+RAN = re.compile(r"^Running stage '(.+)':", re.MULTILINE)
+RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out outputs", re.MULTILINE)
+
+
+class Project:
+    """The clone. `repro` and `dvc` run what a user would."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(path.parent),
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.com",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.com",
+        }
+        tracked = self._output(["git", "ls-files", "-z", "-co", "--exclude-standard"], ROOT).split("\0")
+        for name in filter(None, tracked):
+            if (ROOT / name).exists():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, path / name)
+        self.set_params(SMALL)
+        self.run("git", "init", "-q", "-b", "main")
+        self.commit()
+
+    def run(self, *command: str) -> str:
+        """Run a command in the clone and return what it printed; fail with that where it fails."""
+        return self._output(list(command), self.path)
+
+    def _output(self, command: list[str], cwd: Path) -> str:
+        result = subprocess.run(
+            command,
+            cwd=cwd,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def fails(self, *command: str) -> str:
+        """Run a command in the clone that must fail, and return what it printed."""
+        result = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert result.returncode != 0, result.stdout
+        return result.stdout
+
+    def commit(self) -> None:
+        """Commit all there is."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "state")
+
+    def set_params(self, values: dict[str, Any]) -> None:
+        """Set parameters, by path, in params.yaml."""
+        yaml = YAML()
+        file = self.path / "params.yaml"
+        params = yaml.load(file.read_text(encoding="utf-8"))
+        for key, value in values.items():
+            *sections, name = key.split(".")
+            section = params
+            for each in sections:
+                section = section[each]
+            section[name] = value
+        with file.open("w", encoding="utf-8") as out:
+            yaml.dump(params, out)
+
+    def repro(self, *args: str) -> set[str]:
+        """Run `dvc repro` and return the stages that ran; one restored from the run-cache did not."""
+        return set(RAN.findall(self.run("dvc", "repro", *args)))

@@ -1,0 +1,287 @@
+"""What dvc.yaml promises: which change reruns what, and that no dependency is missing or too many."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+from tests.project import RAN, RESTORED, Project
+
+PIPELINE = ROOT / "pipeline"
+FEATURES = {"featurize@stft", "featurize@mfcc"}
+LEARN = {"train", "evaluate"}
+ALL = {"download", "extract", "decode", "split", *FEATURES, *LEARN}
+
+
+# ------------------------------------------------------------------------------- which change reruns what
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone whose pipeline has run once, its lock file committed."""
+    project = Project(tmp_path_factory.mktemp("home") / "project")
+    assert project.repro() == ALL
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def kept(project: Project) -> Iterator[Project]:
+    """The clone; afterwards it is as it was, and going back has run nothing."""
+    yield project
+    project.run("git", "checkout", "-q", ".")
+    assert project.repro() == set()
+
+
+def _edit(path: str) -> Callable[[Project], None]:
+    def edit(project: Project) -> None:
+        file = project.path / path
+        file.write_text(file.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+
+    return edit
+
+
+def _rename_a_layer(project: Project) -> None:
+    # A comment would leave the trained model the same bytes, and nothing to evaluate.
+    file = project.path / "pipeline/models/rnn.py"
+    source = file.read_text(encoding="utf-8")
+    assert 'name="lstm"' in source
+    file.write_text(source.replace('name="lstm"', 'name="memory"'), encoding="utf-8")
+
+
+def _set(**values: Any) -> Callable[[Project], None]:
+    return lambda project: project.set_params(
+        {key.replace("__", "."): value for key, value in values.items()}
+    )
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(_set(), set(), id="nothing"),
+        pytest.param(_set(train__learning_rate=0.01), LEARN, id="train.*"),
+        pytest.param(_set(models__rnn__units=5), LEARN, id="models.<chosen>.*"),
+        pytest.param(_rename_a_layer, LEARN, id="models/<chosen>.py"),
+        pytest.param(_edit("pipeline/models/rnn.py"), {"train"}, id="models/<chosen>.py, to the same end"),
+        pytest.param(_set(model="cnn"), LEARN, id="model"),
+        pytest.param(_set(models__cnn__units=5), set(), id="models.<other>.*"),
+        pytest.param(_edit("pipeline/models/cnn.py"), set(), id="models/<other>.py"),
+        pytest.param(_set(feature="mfcc"), LEARN, id="feature"),
+        pytest.param(
+            _set(features__stft__hop_length=256), {"featurize@stft", *LEARN}, id="features.<chosen>.*"
+        ),
+        pytest.param(_set(features__mfcc__n_mfcc=13), {"featurize@mfcc"}, id="features.<other>"),
+        pytest.param(_edit("pipeline/features/mfcc.py"), {"featurize@mfcc"}, id="features/<other>.py"),
+        pytest.param(_set(split__seed=1), {"split", *LEARN}, id="split.*"),
+        pytest.param(_set(audio__duration=0.7), {"decode", *FEATURES, *LEARN}, id="audio.*"),
+        pytest.param(_set(clips__speaker="^([0-9a-f]+)_"), {"decode"}, id="clips.speaker, to the same end"),
+        pytest.param(_set(audio__max_rejects=1), {"decode"}, id="audio.max_rejects, to the same end"),
+        pytest.param(_set(datasets__demo__seed=1), ALL, id="dataset"),
+        pytest.param(_set(datasets__own__url="elsewhere.zip"), set(), id="datasets.<other>"),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it(
+    kept: Project, change: Callable[[Project], None], expected: set[str]
+) -> None:
+    """Exactly the stages that a change affects run; going back restores all and runs none."""
+    change(kept)
+    assert kept.repro() == expected
+
+
+@pytest.mark.tensorflow
+def test_what_was_computed_is_restored_after_all_outputs_are_lost(kept: Project) -> None:
+    """With data, models and results deleted, dvc repro restores everything and runs nothing."""
+    for name in ("data/raw", "data/features", "models", "results"):
+        shutil.rmtree(kept.path / name)
+    output = kept.run("dvc", "repro")
+    assert RAN.findall(output) == []
+    assert (kept.path / "models" / "model.keras").exists()
+    assert json.loads((kept.path / "results" / "metrics.json").read_text())["clips"] > 0
+
+
+@pytest.mark.tensorflow
+def test_every_stage_is_in_the_run_cache(kept: Project) -> None:
+    """With the lock file deleted, each stage is restored from the run-cache: none is without it."""
+    (kept.path / "dvc.lock").unlink()
+    output = kept.run("dvc", "repro")
+    assert RAN.findall(output) == []
+    assert set(RESTORED.findall(output)) == ALL
+
+
+@pytest.mark.tensorflow
+def test_metrics_and_plots_are_known_to_dvc(kept: Project) -> None:
+    """dvc metrics, plots and params diff show accuracy, curves, confusion matrix and what changed."""
+    metrics = json.loads(kept.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    scores = metrics["results/metrics.json"]["data"]
+    assert {"accuracy", "macro_f1", "loss", "labels"} <= scores.keys()
+    assert scores["labels"].keys() == {"go", "stop", "yes"}
+    assert metrics["results/train/metrics.json"]["data"]["best"]["epoch"] == 1
+    kept.run("dvc", "plots", "show", "--out", "plots")
+    page = (kept.path / "plots" / "index.html").read_text(encoding="utf-8")
+    shutil.rmtree(kept.path / "plots")
+    assert all(title in page for title in ("Loss by epoch", "Accuracy by epoch", "Confusion matrix"))
+    kept.set_params({"train.epochs": 2})
+    assert "train.epochs" in kept.run("dvc", "params", "diff")
+
+
+@pytest.mark.tensorflow
+def test_experiments_run_from_the_workspace_and_from_the_queue(kept: Project) -> None:
+    """`dvc exp run -S` changes one run; own data by a relative path works from the workspace and queued."""
+    shutil.copy(kept.path / "data/archive/demo", kept.path.parent / "my clips.zip")
+    own = ("-S", "dataset=own", "-S", "datasets.own.url='../my clips.zip'")
+    output = kept.run("dvc", "exp", "run", *own, "-S", "feature=mfcc", "-n", "workspace")
+    # The archive holds the demo's clips: what comes after extract is known already.
+    assert set(RAN.findall(output)) == {"download", "extract", *LEARN}
+    assert re.search(
+        r"data/archive/own: sha256 [0-9a-f]{64}: set params\.yaml: datasets\.own\.sha256", output
+    )
+    kept.run("git", "checkout", "-q", ".")
+    kept.run("dvc", "exp", "run", "--queue", *own, "-S", "model=rnn,cnn", "-S", "train.learning_rate=1e-2")
+    kept.run("dvc", "exp", "run", "--run-all")
+    rows = json.loads(kept.run("dvc", "exp", "show", "--json"))[0]["experiments"]
+    assert len(rows) == 3
+    for row in rows:
+        data = row["revs"][0]["data"]
+        params = data["params"]["params.yaml"]["data"]
+        assert params["dataset"] == "own"
+        assert data["metrics"]["results/metrics.json"]["data"]["clips"] > 0
+    assert {row["revs"][0]["data"]["params"]["params.yaml"]["data"]["model"] for row in rows} == {
+        "rnn",
+        "cnn",
+    }
+
+
+def test_a_mistake_ends_a_stage_with_one_message(tmp_path: Path) -> None:
+    """A wrong parameter stops the run before anything is made, named, without a traceback."""
+    project = Project(tmp_path / "project")
+    project.set_params({"dataset": "own"})
+    output = project.fails("dvc", "repro")
+    assert "params.yaml: datasets.own.url must be a URL or a path" in output
+    assert "Traceback" not in output
+    assert not (project.path / "data" / "archive").exists() or not list(
+        (project.path / "data/archive").iterdir()
+    )
+
+
+# ------------------------------------------------------------------------------------ what a stage needs
+
+
+def _modules(path: Path) -> Iterator[Path]:
+    """The project's files that the one at `path` imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            for length in range(1, len(parts) + 1):
+                base = ROOT.joinpath(*parts[:length])
+                yield from (file for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists())
+
+
+def _closure(*paths: Path) -> set[str]:
+    """The files with code in them that `paths` import, directly or not, and themselves."""
+    found: set[Path] = set()
+    new = {path for start in paths for path in (start, start.parent / "__init__.py")}
+    while new:
+        found |= new
+        new = {module for path in new for module in _modules(path)} - found
+    return {path.relative_to(ROOT).as_posix() for path in found if path.stat().st_size}
+
+
+def _stages() -> dict[str, dict[str, Any]]:
+    stages: dict[str, dict[str, Any]] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+def _variants() -> Iterator[Any]:
+    """Each stage with each file that its template can choose."""
+    for name, stage in _stages().items():
+        templates = [dep for dep in stage.get("deps", []) if dep.startswith("pipeline/") and "$" in dep]
+        folders = {Path(template).parent for template in templates}
+        chosen = [file for folder in folders for file in sorted((ROOT / folder).glob("[a-z]*.py"))]
+        if not chosen:
+            yield pytest.param(name, None, id=name)
+        for file in chosen:
+            yield pytest.param(name, file, id=f"{name}@{file.stem}")
+
+
+@pytest.mark.parametrize(("name", "chosen"), [each for each in _variants() if each.values[0] != "download"])
+def test_a_stage_depends_on_exactly_the_code_that_it_imports(name: str, chosen: Path | None) -> None:
+    """A stage's code deps are the closure of its imports, with the chosen feature's or model's file."""
+    deps = [dep for dep in _stages()[name]["deps"] if dep.startswith("pipeline/")]
+    if chosen:
+        deps = [re.sub(r"\$\{\w+\}", chosen.stem, dep) for dep in deps]
+    starts = [PIPELINE / "stages" / f"{name}.py", *([chosen] if chosen else [])]
+    assert set(deps) == _closure(*starts)
+    assert len(deps) == len(set(deps))
+
+
+def test_download_depends_on_parameters_alone() -> None:
+    """No deps and some params: an edit of the code fetches nothing anew, and the run-cache stays on."""
+    download = _stages()["download"]
+    assert "deps" not in download
+    assert download["params"] == ["dataset", "datasets.${dataset}"]
+
+
+@pytest.mark.parametrize("name", list(_stages()))
+def test_a_stage_lists_exactly_the_parameters_that_it_reads(name: str) -> None:
+    """The keys under params are those of the stage's calls of params.read, no more and no fewer."""
+    source = (PIPELINE / "stages" / f"{name}.py").read_text(encoding="utf-8")
+    read = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.read":
+            read.add(ast.unparse(node.args[0]).lstrip("f").strip("'"))
+    listed = {re.sub(r"\$\{\w+\}", "{name}", key) for key in _stages()[name]["params"]}
+    assert listed == {key.replace("key", "datasets.{name}") if key == "key" else key for key in read}
+
+
+def test_stages_name_only_files_of_the_project() -> None:
+    """No dep or out is a URL, absolute, or outside: each would disable the run-cache without a word."""
+    for stage in _stages().values():
+        for path in [*stage.get("deps", []), *stage.get("outs", [])]:
+            assert isinstance(path, str)
+            assert not re.match(r"^/|\.\.|\w+://", path)
+
+
+def test_nothing_of_the_machine_is_in_the_graph() -> None:
+    """Neither dvc.yaml nor params.yaml speaks of jobs, cores, backends or environment variables."""
+    for name in ("dvc.yaml", "params.yaml"):
+        text = re.sub(r"#.*", "", (ROOT / name).read_text(encoding="utf-8"))
+        assert not re.search(r"jobs|n_jobs|backend|PIPELINE_|loky|/home|/root|/tmp", text)
+
+
+def test_every_feature_and_model_has_its_section() -> None:
+    """Each file of features/ and models/ has the section of its name, and each section its file."""
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    for group in ("features", "models"):
+        assert {path.stem for path in (PIPELINE / group).glob("[a-z]*.py")} == set(params[group])
+
+
+def test_tensorflow_is_imported_only_where_models_are() -> None:
+    """Checking parameters and every stage up to the features, imported, leave TensorFlow unloaded."""
+    stages = [path.stem for path in (PIPELINE / "stages").glob("[a-z]*.py")]
+    assert len(stages) == 7
+    code = "import sys, " + ", ".join(f"pipeline.stages.{name}" for name in stages)
+    code += ", pipeline.params.__main__\nassert not {'tensorflow', 'keras', 'librosa'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_nouns_never_import_stages() -> None:
+    """No file outside stages/ imports from it."""
+    for path in PIPELINE.rglob("*.py"):
+        if path.parent.name != "stages":
+            assert not any(module.parent.name == "stages" for module in _modules(path)), path

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import readers
+from pipeline.errors import PipelineError
+from pipeline.files import write_csv
+from pipeline.readers import Side
+from pipeline.store import writer
+from pipeline.store.layout import Rows
+
+SIDES = ["train", "train", "train", "val", "test"]
+
+
+def _rows(start: int, stop: int) -> tuple[Rows, None]:
+    numbers = np.arange(start, stop, dtype=np.float32)[:, None, None]
+    return np.broadcast_to(numbers, (stop - start, 4, 3)), None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """100 clips of two labels; the row of clip n holds n everywhere."""
+    clips = [f"{'no' if n < 40 else 'yes'}/{n:03}" for n in range(100)]
+    writer.write(tmp_path / "f.h5", _rows, clips=clips, row_shape=(4, 3), params={}, verb="write")
+    rows = [(clip, SIDES[n % 5]) for n, clip in enumerate(clips)]
+    write_csv(tmp_path / "split.csv", ["clip", "split"], reversed(rows))
+    return tmp_path / "f.h5"
+
+
+def _side(store: Path, name: str = "train") -> Side:
+    return readers.side(name, store=store, split=store.with_name("split.csv"))
+
+
+def _epoch(dataset: Any) -> list[tuple[Any, Any]]:
+    return [(values.numpy(), targets.numpy()) for values, targets in dataset]
+
+
+def test_a_side_is_the_split_joined_by_clip(store: Path) -> None:
+    """Rows and targets follow the clips' ids, in the order of the store, not that of split.csv."""
+    side = _side(store, "val")
+    assert side.rows.tolist() == list(range(3, 100, 5))
+    assert side.targets.tolist() == [int(row >= 40) for row in side.rows]
+    assert side.labels == ["no", "yes"]
+    assert side.clips[0] == "no/003"
+    assert side.row_shape == (4, 3)
+
+
+def test_a_split_of_other_clips_is_refused(store: Path) -> None:
+    """A split that misses a clip of the store is an error that names one."""
+    write_csv(store.with_name("split.csv"), ["clip", "split"], [("no/000", "train")])
+    with pytest.raises(PipelineError, match="hold different clips, no/001 and 98 more"):
+        _side(store)
+
+
+@pytest.mark.tensorflow
+def test_an_epoch_holds_each_clip_once_with_its_target(store: Path) -> None:
+    """All clips of the side come once, with their own row and target, the last batch smaller."""
+    side = _side(store)
+    epoch = _epoch(readers.batches(side, 16, seed=3))
+    assert [len(values) for values, _ in epoch] == [16, 16, 16, 12]
+    values = np.concatenate([values for values, _ in epoch])
+    targets = np.concatenate([targets for _, targets in epoch])
+    assert sorted(values[:, 0, 0]) == side.rows.tolist()
+    assert (values == values[:, :1, :1]).all()
+    np.testing.assert_array_equal(targets, values[:, 0, 0] >= 40)
+
+
+@pytest.mark.tensorflow
+def test_epochs_are_shuffled_anew_and_the_same_for_the_same_seed(store: Path) -> None:
+    """Two epochs differ in order; another reader with the seed repeats both; another seed does not."""
+
+    def two_epochs(seed: int) -> list[list[float]]:
+        dataset = readers.batches(_side(store), 16, seed=seed)
+        return [np.concatenate([v for v, _ in _epoch(dataset)])[:, 0, 0].tolist() for _ in range(2)]
+
+    first, second = two_epochs(3)
+    assert first != second
+    assert [first, second] == two_epochs(3)
+    assert [first, second] != two_epochs(4)
+
+
+@pytest.mark.tensorflow
+def test_without_a_seed_the_order_is_the_stores(store: Path) -> None:
+    """For validation and test, clips come in the order of the store."""
+    side = _side(store, "test")
+    values = np.concatenate([values for values, _ in _epoch(readers.batches(side, 7))])
+    assert values[:, 0, 0].tolist() == side.rows.tolist()
+    assert readers.batches(side, 7).element_spec[0].shape.as_list() == [None, 4, 3]

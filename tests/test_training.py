@@ -1,0 +1,185 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from pipeline import readers, runtime, training
+from pipeline.errors import PipelineError
+from pipeline.files import write_csv
+from pipeline.models import Model
+from pipeline.models.cnn import Cnn
+from pipeline.models.rnn import Rnn
+from pipeline.readers import Side
+from pipeline.store import reader, writer
+from pipeline.store.layout import Rows
+from pipeline.training import Train
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.tensorflow
+
+FRAMES, BINS = 12, 10
+TRAIN = Train(seed=0, normalize="log", batch_size=16, epochs=12, learning_rate=0.01, patience=3)
+MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], units=8, dropout=0.1)]
+each_model = pytest.mark.parametrize("model", MODELS, ids=["rnn", "cnn"])
+
+
+def _rows(start: int, stop: int) -> tuple[Rows, None]:
+    """Clips of two labels: a burst in the lower bins or in the upper, at a random time, bins far apart."""
+    rows = np.zeros((stop - start, FRAMES, BINS), np.float32)
+    for row, number in zip(rows, range(start, stop), strict=True):
+        generator = np.random.default_rng(number)
+        row[:] = generator.normal(size=(FRAMES, BINS))
+        frame, low = generator.integers(2, FRAMES - 2), 0 if number < 60 else BINS // 2
+        row[frame - 2 : frame + 2, low : low + BINS // 2] += 3
+    return rows * np.logspace(-3, 3, BINS, dtype=np.float32) + 5, None
+
+
+def make_sides(folder: Path) -> dict[str, Side]:
+    clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
+    writer.write(
+        folder / "f.h5",
+        _rows,
+        clips=clips,
+        row_shape=(FRAMES, BINS),
+        params={"feature": {"magnitudes": False}},
+        verb="write",
+    )
+    names = ["train", "train", "train", "val", "test"]
+    write_csv(folder / "s.csv", ["clip", "split"], ((clip, names[n % 5]) for n, clip in enumerate(clips)))
+    return {name: readers.side(name, store=folder / "f.h5", split=folder / "s.csv") for name in set(names)}
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> dict[str, Side]:
+    return make_sides(tmp_path)
+
+
+def train_and_save(model: Model, sides: dict[str, Side], folder: Path) -> Any:
+    runtime.start(TRAIN.seed)
+    network = training.build(model, sides["train"], TRAIN)
+    training.fit(network, sides["train"], sides["val"], TRAIN, folder / "logs")
+    training.save(network, folder / "model.keras")
+    return network
+
+
+def test_moments_are_those_of_the_training_clips(sides: dict[str, Side]) -> None:
+    """Mean and variance by bin are NumPy's over the training clips alone."""
+    values = _rows(0, 120)[0][sides["train"].rows].astype(np.float64)
+    mean, variance = training.moments(sides["train"], log=False)
+    np.testing.assert_allclose(mean, values.mean(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(variance, values.var(axis=(0, 1)), rtol=1e-4)
+
+
+@each_model
+def test_the_normalisation_is_inside_the_saved_model(
+    model: Model, sides: dict[str, Side], tmp_path: Path
+) -> None:
+    """The loaded model takes features as stored, scales each bin itself, and gives the same logits."""
+    import keras
+
+    network = train_and_save(model, sides, tmp_path)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    values = _rows(0, 120)[0]
+    logits = loaded.predict(values, verbose=0)
+    np.testing.assert_array_equal(logits, network.predict(values, verbose=0))
+    scaled = np.asarray(loaded.get_layer("normalization")(values[sides["train"].rows]))
+    np.testing.assert_allclose(scaled.mean(axis=(0, 1)), 0, atol=1e-2)
+    np.testing.assert_allclose(scaled.std(axis=(0, 1)), 1, atol=1e-2)
+
+
+@each_model
+def test_a_model_learns_and_returns_logits(model: Model, sides: dict[str, Side], tmp_path: Path) -> None:
+    """On separable clips the validation accuracy exceeds 0.85; outputs are logits, not probabilities."""
+    network = train_and_save(model, sides, tmp_path)
+    best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
+    assert best["val"]["accuracy"] > 0.85
+    logits = network.predict(_rows(0, 120)[0], verbose=0)
+    assert logits.shape == (120, 2)
+    assert logits.min() < 0
+
+
+@each_model
+def test_the_best_epoch_is_kept(model: Model, sides: dict[str, Side], tmp_path: Path) -> None:
+    """The saved weights give the lowest validation loss of all epochs, the one logged as best."""
+    import keras
+
+    network = train_and_save(model, sides, tmp_path)
+    losses = [
+        float(line.split("\t")[1])
+        for line in (tmp_path / "logs/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
+    ]
+    best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
+    assert best["val"]["loss"] == min(losses)
+    assert best["epoch"] == losses.index(min(losses)) + 1
+    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert network.evaluate(readers.batches(sides["val"], 16), verbose=0) == pytest.approx(
+        min(losses), rel=1e-5
+    )
+
+
+@each_model
+def test_training_twice_gives_the_same_bytes(model: Model, tmp_path: Path) -> None:
+    """Two processes, a while apart, write the same model, metrics and curves, byte for byte."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from tests import test_training as t
+        folder = Path(sys.argv[1])
+        t.train_and_save(t.MODELS[int(sys.argv[2])], t.make_sides(folder), folder)
+    """
+    digests = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        number = str(MODELS.index(model))
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name), number], cwd=ROOT, check=True)
+        digests.append(
+            {
+                path.relative_to(tmp_path / name): hashlib.md5(path.read_bytes()).hexdigest()
+                for path in sorted((tmp_path / name).rglob("*"))
+                if path.is_file()
+            }
+        )
+        time.sleep(2)  # as much as a zip's clock can tell apart
+    assert digests[0] == digests[1]
+    assert Path("model.keras") in digests[0]
+
+
+@pytest.mark.parametrize("normalize", ["log", "linear", "none"])
+def test_how_a_feature_of_magnitudes_is_normalised(
+    sides: dict[str, Side], normalize: Literal["log", "linear", "none"]
+) -> None:
+    """What reaches the model: standardised logarithms, standardised magnitudes, or magnitudes."""
+    import keras
+
+    train = sides["train"]
+    train.store.params["feature"]["magnitudes"] = True
+    network = training.build(MODELS[0], train, TRAIN.model_copy(update={"normalize": normalize}))
+    values = np.array(reader.rows(train.store)[train.rows])
+    expected = np.log(np.maximum(values, training.MIN_MAGNITUDE)) if normalize == "log" else values
+    if normalize != "none":
+        expected = (expected - expected.mean(axis=(0, 1))) / expected.std(axis=(0, 1))
+    reaching = keras.Model(network.input, network.get_layer("lstm").input)
+    np.testing.assert_allclose(reaching.predict(values, verbose=0), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_saved_file_holds_no_date(sides: dict[str, Side], tmp_path: Path) -> None:
+    """Neither the zip's entries nor Keras's metadata tell when the model was saved."""
+    train_and_save(MODELS[0], sides, tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert json.loads(file.read("metadata.json"))["date_saved"] is None
+    assert sorted(os.listdir(tmp_path)) == ["f.h5", "logs", "model.keras", "s.csv"]  # noqa: PTH208
+
+
+def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) -> None:
+    """Five convolutions on 12 frames are an error that names model and shape."""
+    with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 10 bins"):
+        training.build(Cnn(filters=[4] * 5, units=8, dropout=0), sides["train"], TRAIN)

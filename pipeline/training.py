@@ -18,9 +18,9 @@ from pipeline.params import Section
 from pipeline.readers import Side, batches
 from pipeline.store.reader import rows
 
-# Magnitudes below this count as this before the logarithm: 102 dB below those of a full-scale sine in a
-# frame of 512 samples.
-MIN_MAGNITUDE = 1e-3
+# Magnitudes below this count as this before the logarithm: 62 dB below those of a full-scale sine in a
+# frame of 512 samples, which leaves most of a recording's noise out.
+MIN_MAGNITUDE = 0.1
 
 
 class Train(Section):

@@ -5,6 +5,7 @@ The file's name is the feature's name in params.yaml, the class in it the name w
 
 import importlib
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.params import FILE, Section
+
+Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Feature(Section):
@@ -25,10 +28,12 @@ class Feature(Section):
         """Return (frames, bins) of a clip of `samples` samples; frames below 1 if it is too short."""
 
     @abstractmethod
-    def compute(self, waveforms: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-        """Return (clips, frames, bins) of `waveforms` (clips, samples), recorded at `sample_rate` Hz.
+    def kernel(self, sample_rate: int) -> Kernel:
+        """Return the function that computes the feature of waveforms recorded at `sample_rate` Hz.
 
-        A clip's values depend on that clip alone: not on how many are passed at once, nor on which.
+        It is made once and pickled to the processes that call it. It takes (clips, samples) float32 and
+        returns (clips, frames, bins) float32. A clip's values depend on that clip alone: not on how many
+        are passed at once, nor on which.
         """
 
 

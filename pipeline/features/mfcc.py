@@ -1,6 +1,6 @@
 """Mel-frequency cepstral coefficients."""
 
-import functools
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline import spectrum
-from pipeline.features import Feature
+from pipeline.features import Feature, Kernel
 
 # As librosa.power_to_db has them: powers below this count as this, and a clip's decibels below its
 # loudest value less this range as that.
@@ -43,28 +43,28 @@ class Mfcc(Feature):
         padded = samples + 2 * (self.n_fft // 2)
         return spectrum.frames(padded, n_fft=self.n_fft, hop_length=self.hop_length), self.n_mfcc
 
-    def compute(self, waveforms: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-        """Return the cepstra, (clips, frames, n_mfcc), of the mel spectrogram in dB."""
-        half = self.n_fft // 2
-        padded = np.pad(waveforms, ((0, 0), (half, half)))
-        each = spectrum.spectra(padded, n_fft=self.n_fft, hop_length=self.hop_length)
-        return np.concatenate([self._cepstra(some, sample_rate) for some in each])
+    def kernel(self, sample_rate: int) -> Kernel:
+        """Return the function from waveforms to the cepstra of their mel spectrogram in dB."""
+        import librosa
 
-    def _cepstra(self, spectra: NDArray[np.complex64], sample_rate: int) -> NDArray[np.float32]:
+        filters = librosa.filters.mel(sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels)
+        return partial(_cepstra, mfcc=self, filters=scipy.sparse.csr_array(filters))
+
+
+def _cepstra(
+    waveforms: NDArray[np.float32], *, mfcc: Mfcc, filters: scipy.sparse.csr_array
+) -> NDArray[np.float32]:
+    half = mfcc.n_fft // 2
+    padded = np.pad(waveforms, ((0, 0), (half, half)))
+    cepstra = []
+    for spectra in spectrum.spectra(padded, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length):
         clips, frames, bins = spectra.shape
         power = (spectra.real**2 + spectra.imag**2).reshape(-1, bins)
         # A sparse product adds up one frame's few bins in order. The last bits of a dense one, by BLAS,
         # differ with the number of rows, of threads, and the processor.
-        mel = (_mel_filters(sample_rate, self.n_fft, self.n_mels) @ power.T).T.reshape(clips, frames, -1)
+        mel = (filters @ power.T).T.reshape(clips, frames, -1)
         decibels = 10 * np.log10(np.maximum(mel, MIN_POWER))
         loudest = decibels.max(axis=(1, 2), keepdims=True)
         decibels = np.maximum(decibels, loudest - RANGE_DB)
-        cepstra: NDArray[np.float32] = scipy.fft.dct(decibels, norm="ortho", axis=-1)[..., : self.n_mfcc]
-        return cepstra
-
-
-@functools.cache
-def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> scipy.sparse.csr_array:
-    import librosa
-
-    return scipy.sparse.csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
+        cepstra.append(scipy.fft.dct(decibels, norm="ortho", axis=-1)[..., : mfcc.n_mfcc])
+    return np.concatenate(cepstra)

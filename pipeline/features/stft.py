@@ -1,5 +1,6 @@
 """Magnitudes of the short-time Fourier transform."""
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline import spectrum
-from pipeline.features import Feature
+from pipeline.features import Feature, Kernel
 
 
 class Stft(Feature):
@@ -25,8 +26,12 @@ class Stft(Feature):
         """Return (frames, 1 + n_fft // 2)."""
         return spectrum.frames(samples, n_fft=self.n_fft, hop_length=self.hop_length), 1 + self.n_fft // 2
 
-    def compute(self, waveforms: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-        """Return the magnitudes, (clips, frames, 1 + n_fft // 2); bin k is at k * sample_rate / n_fft Hz."""
+    def kernel(self, sample_rate: int) -> Kernel:
+        """Return the function from waveforms to magnitudes; bin k is at k * sample_rate / n_fft Hz."""
         del sample_rate
-        each = spectrum.spectra(waveforms, n_fft=self.n_fft, hop_length=self.hop_length)
-        return np.concatenate([np.abs(some) for some in each])
+        return partial(_magnitudes, n_fft=self.n_fft, hop_length=self.hop_length)
+
+
+def _magnitudes(waveforms: NDArray[np.float32], *, n_fft: int, hop_length: int) -> NDArray[np.float32]:
+    spectra = spectrum.spectra(waveforms, n_fft=n_fft, hop_length=hop_length)
+    return np.concatenate([np.abs(some) for some in spectra])

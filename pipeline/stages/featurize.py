@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import features, params
 from pipeline.errors import PipelineError, run
-from pipeline.features import Feature
+from pipeline.features import Kernel
 from pipeline.store import writer
 from pipeline.store.layout import Rows, Store, describe
 from pipeline.store.reader import rows
@@ -24,7 +24,7 @@ def main() -> None:
     described = {"name": name, "magnitudes": feature.magnitudes, **feature.model_dump()}
     writer.write(
         Path(f"data/features/{name}.h5"),
-        partial(_compute, feature, waveforms),
+        partial(_compute, feature.kernel(waveforms.params["audio"]["sample_rate"]), waveforms),
         clips=waveforms.clips,
         row_shape=shape,
         params={**waveforms.params, "feature": described},
@@ -32,9 +32,8 @@ def main() -> None:
     )
 
 
-def _compute(feature: Feature, waveforms: Store, start: int, stop: int) -> tuple[Rows, None]:
-    sample_rate = waveforms.params["audio"]["sample_rate"]
-    return feature.compute(rows(waveforms)[start:stop], sample_rate), None
+def _compute(kernel: Kernel, waveforms: Store, start: int, stop: int) -> tuple[Rows, None]:
+    return kernel(rows(waveforms)[start:stop]), None
 
 
 if __name__ == "__main__":

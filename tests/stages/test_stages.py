@@ -1,0 +1,149 @@
+"""The stages without TensorFlow, run as `dvc repro` runs them, each in a process of its own."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from ruamel.yaml import YAML
+
+from pipeline.files import read_csv
+from pipeline.store.layout import describe
+from pipeline.store.reader import rows, validate
+from tests.conftest import ROOT
+
+STAGES = ("decode", "split", "featurize stft", "featurize mfcc")
+
+
+class Folder:
+    """A project's folder with clips in data/raw and params.yaml as committed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.params: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        generator = np.random.default_rng(0)
+        for number in range(150):
+            file = path / f"data/raw/label {number % 3}/s{number // 5}_nohash_{number % 5}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(file, generator.uniform(-0.5, 0.5, generator.integers(8000, 16000)), 16000)
+
+    def run(self, stage: str, *, jobs: int = 2, fails: bool = False) -> str:
+        with (self.path / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump(self.params, file)
+        name, *args = stage.split()
+        result = subprocess.run(
+            [sys.executable, "-m", f"pipeline.stages.{name}", *args],
+            cwd=self.path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PIPELINE_JOBS": str(jobs)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (result.returncode != 0) == fails, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def digests(self) -> dict[str, str]:
+        return {
+            path.relative_to(self.path).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
+            for path in sorted((self.path / "data").rglob("*"))
+            if path.suffix in (".h5", ".csv")
+        }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "project")
+
+
+def test_every_output_is_the_same_for_any_number_of_jobs(folder: Folder, tmp_path: Path) -> None:
+    """Tables and stores have the same bytes for 1, 2 and 4 jobs, in another folder too."""
+    for stage in STAGES:
+        folder.run(stage, jobs=1)
+    expected = folder.digests()
+    assert len(expected) == 6
+    for jobs in (2, 4):
+        other = Folder(tmp_path / f"{jobs} jobs")
+        for stage in STAGES:
+            other.run(stage, jobs=jobs)
+        assert other.digests() == expected
+
+
+def test_stores_are_whole_and_in_the_order_of_the_table(folder: Folder) -> None:
+    """Checksums hold, rows follow clips.csv, and each store tells the parameters that made it."""
+    for stage in STAGES:
+        folder.run(stage)
+    clips = [row["clip"] for row in read_csv(folder.path / "data/clips.csv")]
+    assert clips == sorted(clips)
+    assert len(clips) == 150
+    for name in ("waveforms.h5", "features/stft.h5", "features/mfcc.h5"):
+        store = describe(folder.path / "data" / name)
+        validate(store)
+        assert store.clips == clips
+        assert store.params["audio"] == {"sample_rate": 22050, "duration": 0.8, "padding": "edge"}
+    assert store.params["feature"]["n_mfcc"] == 39
+
+
+def test_a_broken_clip_fails_the_stage_and_is_named(folder: Folder) -> None:
+    """With audio.max_rejects 0 a clip that cannot be decoded is an error with its reason; no output."""
+    (folder.path / "data/raw/label 0/broken.wav").write_text("no audio")
+    output = folder.run("decode", fails=True)
+    assert "1 clips cannot be decoded, 0 may be (params.yaml: audio.max_rejects):" in output
+    assert "label 0/broken.wav: Format not recognised" in output
+    assert "Traceback" not in output
+    assert folder.digests() == {}
+    assert [path.name for path in (folder.path / "data").iterdir()] == ["raw"]
+
+
+def test_allowed_rejects_are_listed_and_leave_no_row(folder: Folder) -> None:
+    """With rejects allowed, the outputs are those of the good clips alone, and rejects.csv has the rest."""
+    folder.run("decode")
+    good = folder.digests()
+    for name in ("label 0/a.wav", "label 2/z.wav"):
+        (folder.path / "data/raw" / name).write_text("no audio")
+    folder.params["audio"]["max_rejects"] = 2
+    folder.run("decode")
+    rejects = read_csv(folder.path / "data/rejects.csv")
+    assert [row["clip"] for row in rejects] == ["label 0/a.wav", "label 2/z.wav"]
+    assert all("Format not recognised" in row["reason"] for row in rejects)
+    assert {**folder.digests(), "data/rejects.csv": good["data/rejects.csv"]} == good
+
+
+def test_clips_csv_depends_on_no_audio_parameter(folder: Folder) -> None:
+    """Another rate, duration and padding change the waveforms and not the table."""
+    folder.run("decode")
+    before = folder.digests()
+    folder.params["audio"].update(sample_rate=8000, duration=0.3, padding="constant")
+    folder.run("decode")
+    after = folder.digests()
+    assert after["data/clips.csv"] == before["data/clips.csv"]
+    assert rows(describe(folder.path / "data/waveforms.h5")).shape == (150, 2400)
+
+
+def test_the_split_prints_its_table(folder: Folder) -> None:
+    """Counts by label and side are printed, and split.csv has each clip once."""
+    folder.run("decode")
+    lines = folder.run("split").splitlines()
+    assert lines[0].split() == ["train", "val", "test"]
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["label 0", "label 1", "label 2"]
+    assert len({row["clip"] for row in read_csv(folder.path / "data/split.csv")}) == 150
+
+
+@pytest.mark.parametrize("stage", ["featurize stft", "split"])
+def test_a_missing_input_is_named(folder: Folder, stage: str) -> None:
+    """A stage run by hand before its inputs are there says which is missing and what to run."""
+    output = folder.run(stage, fails=True)
+    assert "is missing: run dvc repro" in output
+    assert "Traceback" not in output
+
+
+def test_frames_longer_than_a_clip_are_refused(folder: Folder) -> None:
+    """n_fft above the samples of a clip is an error that names both."""
+    folder.params["audio"]["duration"] = 0.01
+    folder.run("decode")
+    output = folder.run("featurize stft", fails=True)
+    assert "params.yaml: features.stft.n_fft must be at most the 220 samples of a clip" in output

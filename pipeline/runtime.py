@@ -5,7 +5,7 @@ import os
 
 def start(seed: int) -> None:
     """Import TensorFlow, quietly, with every generator seeded and deterministic operations alone."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import tensorflow as tf
 

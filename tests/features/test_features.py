@@ -1,5 +1,6 @@
 """Every feature against its reference, and what all of them must hold."""
 
+import ast
 import zipfile
 from pathlib import Path
 

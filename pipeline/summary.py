@@ -19,9 +19,9 @@ def main() -> None:
   macro F1  {scores["macro_f1"]:.3f}
   loss      {scores["loss"]:.3f} nats
 
-{METRICS}, by label too         dvc metrics show
-results/predictions.csv, every test clip      dvc plots show (curves, confusion matrix)
-models/model.keras, the trained model         dvc exp run -S model=cnn, then dvc exp show"""
+{METRICS}       the scores, by label too (dvc metrics show)
+results/predictions.csv    every test clip (dvc plots show: confusion matrix, training curves)
+models/model.keras         the trained model"""
     )
 
 

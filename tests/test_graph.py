@@ -259,7 +259,7 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(name: str) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.read":
             read.add(ast.unparse(node.args[0]).lstrip("f").strip("'"))
     listed = {re.sub(r"\$\{\w+\}", "{name}", key) for key in _stages()[name]["params"]}
-    assert listed == {key.replace("key", "datasets.{name}") if key == "key" else key for key in read}
+    assert listed == read
 
 
 def test_stages_name_only_files_of_the_project() -> None:

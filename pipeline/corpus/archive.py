@@ -1,5 +1,6 @@
 """An archive of clips: fetch it, verify it, unpack it safely."""
 
+import gzip
 import shutil
 import stat
 import tarfile
@@ -52,7 +53,7 @@ class Unpacking(Section):
 # ---------------------------------------------------------------------------------------------- fetch
 
 
-def fetch(archive: Archive, path: Path, *, key: str) -> str:
+def fetch(archive: Archive, path: Path, *, name: str) -> str:
     """Write the archive to `path` and return its sha256.
 
     An http(s) URL is downloaded, and tried again where the fault may pass; anything else is a path,
@@ -61,7 +62,7 @@ def fetch(archive: Archive, path: Path, *, key: str) -> str:
     Args:
         archive: where it is, and its sha256 if that is known.
         path: the file to write.
-        key: the archive's section in params.yaml, for the messages.
+        name: the data set's, under `datasets` in params.yaml.
 
     Raises:
         PipelineError: there is no such file, the server can't be reached or has no such file, or the
@@ -69,6 +70,7 @@ def fetch(archive: Archive, path: Path, *, key: str) -> str:
     """
     import pooch
 
+    key = f"datasets.{name}"
     if archive.url is None:
         raise PipelineError(
             f"params.yaml: {key}.url must be a URL or a path to a .zip or .tar.gz with one folder per label,"
@@ -227,7 +229,7 @@ def _opened(path: Path) -> Iterator[Iterator[_Entry]]:
             yield (_of_zip(archive, info) for info in archive.infolist())
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            yield (_of_tar(archive, info) for info in archive)
+            yield _all_of_tar(archive)
     else:
         raise PipelineError(
             f"{path} is neither a .zip nor a .tar.gz: check params.yaml: datasets.{path.name}.url"
@@ -238,6 +240,14 @@ def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
     mode = info.external_attr >> 16
     kind = "link" if stat.S_ISLNK(mode) else "folder" if info.is_dir() else "file"
     return _Entry(info.filename, info.file_size, kind, lambda: archive.open(info))
+
+
+def _all_of_tar(archive: tarfile.TarFile) -> Iterator[_Entry]:
+    for info in archive:
+        yield _of_tar(archive, info)
+    # The checksum of a compressed tar stands at its very end, where tarfile does not look.
+    while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+        pass
 
 
 def _of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
@@ -256,7 +266,8 @@ def _of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise PipelineError(f"{path} is damaged: {error}: fetch it again (dvc repro -f download)") from None
-    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
-        raise PipelineError(f"{path} cannot be read: {error}: pack it anew, without a password") from None
+    except (RuntimeError, NotImplementedError, OSError, UnicodeError) as error:
+        # A password, an unknown compression, a name that this file system refuses.
+        raise PipelineError(f"{path} cannot be unpacked: {error}: pack it anew") from None

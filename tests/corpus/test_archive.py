@@ -17,7 +17,6 @@ from pipeline.errors import PipelineError
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-KEY = "datasets.own"
 UNPACKING = Unpacking(exclude=["_background_noise_"], max_bytes=1_000_000)
 
 
@@ -65,7 +64,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fetch(url: str | None, path: Path, sha256: str | None = SHA256) -> str:
-    return fetch(Archive(url=url, sha256=sha256), path, key=KEY)
+    return fetch(Archive(url=url, sha256=sha256), path, name="own")
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None])
@@ -307,6 +306,27 @@ def test_a_damaged_archive_is_an_error_and_leaves_the_old_clips(
     with pytest.raises(PipelineError, match=r"damaged|neither a \.zip nor"):
         unpack(path, folder, UNPACKING)
     assert _files(folder) == {"old": b""}
+
+
+@both
+def test_a_flipped_byte_is_found(tmp_path: Path, pack: Pack) -> None:
+    """An archive of the right length with one wrong byte in a clip is an error, by its own checksums."""
+    path = pack(tmp_path / "own", {"yes/a.wav": os.urandom(100_000)})
+    content = bytearray(path.read_bytes())
+    content[50_000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match="own is damaged"):
+        unpack(path, tmp_path / "raw", UNPACKING)
+    assert not (tmp_path / "raw").exists()
+
+
+@both
+def test_a_name_that_the_file_system_refuses_is_an_error(tmp_path: Path, pack: Pack) -> None:
+    """A name of 300 letters is reported without a traceback's type, and leaves nothing."""
+    path = pack(tmp_path / "own", {f"yes/{'a' * 300}.wav": b"1"})
+    with pytest.raises(PipelineError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "raw", UNPACKING)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_archive_is_an_error(tmp_path: Path) -> None:

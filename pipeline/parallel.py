@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import joblib
@@ -33,7 +34,14 @@ def each(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[
 
     `function`, tasks and results are pickled. Only a few tasks are in flight at a time.
     """
+    here = Path.cwd()
     results: Iterator[Result] = joblib.Parallel(n_jobs=jobs(), return_as="generator")(
-        joblib.delayed(function)(task) for task in tasks
+        joblib.delayed(_call)(here, function, task) for task in tasks
     )
     return results
+
+
+def _call(folder: Path, function: Callable[[Task], Result], task: Task) -> Result:
+    # joblib keeps its processes for the next call, which may come from another folder.
+    os.chdir(folder)
+    return function(task)

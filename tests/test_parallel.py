@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import joblib
 import pytest
 
@@ -24,3 +26,17 @@ def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PIPELINE_JOBS", text)
     with pytest.raises(PipelineError, match=f"is '{text}'"):
         parallel.jobs()
+
+
+def _where(_: int) -> Path:
+    return Path.cwd()
+
+
+def test_a_relative_path_means_the_same_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that joblib kept from an earlier call work in the folder of the present one."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert set(parallel.each(_where, range(4))) == {tmp_path / name}

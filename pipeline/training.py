@@ -31,6 +31,7 @@ class Train(Section):
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    monitor: Literal["accuracy", "loss"]
     patience: int = Field(ge=1)
 
 
@@ -80,11 +81,11 @@ def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.f
 
 
 def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
-    """Train `model` with Adam and leave it with the weights of its best epoch by validation loss.
+    """Train `model` with Adam and leave it with the weights of its best epoch on `val`.
 
     Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
-    The best epoch's stand under `best` there. It stops where `how.patience` epochs have brought nothing
-    better.
+    The best epoch's stand under `best` there: the first of highest accuracy or of lowest loss, as
+    `how.monitor` says. It stops where `how.patience` epochs have brought nothing better.
     """
     import keras
     from dvclive import Live
@@ -94,7 +95,12 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=how.patience, restore_best_weights=True)
+    stop = keras.callbacks.EarlyStopping(
+        f"val_{how.monitor}",
+        mode="max" if how.monitor == "accuracy" else "min",
+        patience=how.patience,
+        restore_best_weights=True,
+    )
     with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
 
         def log(epoch: int, values: dict[str, float]) -> None:

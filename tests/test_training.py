@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,9 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.tensorflow
 
 FRAMES, BINS = 12, 10
-TRAIN = Train(seed=0, normalize="log", batch_size=16, epochs=12, learning_rate=0.01, patience=3)
+TRAIN = Train(
+    seed=0, normalize="log", batch_size=16, epochs=12, learning_rate=0.01, monitor="loss", patience=3
+)
 MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], units=8, dropout=0.1)]
 each_model = pytest.mark.parametrize("model", MODELS, ids=["rnn", "cnn"])
 
@@ -62,10 +65,10 @@ def sides(tmp_path: Path) -> dict[str, Side]:
     return make_sides(tmp_path)
 
 
-def train_and_save(model: Model, sides: dict[str, Side], folder: Path) -> Any:
-    runtime.start(TRAIN.seed)
-    network = training.build(model, sides["train"], TRAIN)
-    training.fit(network, sides["train"], sides["val"], TRAIN, folder / "logs")
+def train_and_save(model: Model, sides: dict[str, Side], folder: Path, how: Train = TRAIN) -> Any:
+    runtime.start(how.seed)
+    network = training.build(model, sides["train"], how)
+    training.fit(network, sides["train"], sides["val"], how, folder / "logs")
     training.save(network, folder / "model.keras")
     return network
 
@@ -106,23 +109,27 @@ def test_a_model_learns_and_returns_logits(model: Model, sides: dict[str, Side],
     assert logits.min() < 0
 
 
-@each_model
-def test_the_best_epoch_is_kept(model: Model, sides: dict[str, Side], tmp_path: Path) -> None:
-    """The saved weights give the lowest validation loss of all epochs, the one logged as best."""
+@pytest.mark.parametrize(("monitor", "best_of"), [("loss", min), ("accuracy", max)])
+def test_the_best_epoch_is_kept(
+    sides: dict[str, Side],
+    tmp_path: Path,
+    monitor: Literal["loss", "accuracy"],
+    best_of: Callable[[list[float]], float],
+) -> None:
+    """The saved weights are those of the first epoch of lowest loss, or highest accuracy, on val."""
     import keras
 
-    network = train_and_save(model, sides, tmp_path)
-    losses = [
-        float(line.split("\t")[1])
-        for line in (tmp_path / "logs/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
-    ]
+    how = TRAIN.model_copy(update={"monitor": monitor})
+    network = train_and_save(MODELS[0], sides, tmp_path, how)
+    curve = (tmp_path / f"logs/plots/metrics/val/{monitor}.tsv").read_text().splitlines()[1:]
+    values = [float(line.split("\t")[1]) for line in curve]
     best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
-    assert best["val"]["loss"] == min(losses)
-    assert best["epoch"] == losses.index(min(losses)) + 1
-    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    assert network.evaluate(readers.batches(sides["val"], 16), verbose=0) == pytest.approx(
-        min(losses), rel=1e-5
-    )
+    assert len(set(values)) > 1
+    assert best["epoch"] == values.index(best_of(values)) + 1
+    assert best["val"][monitor] == best_of(values)
+    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    scores = network.evaluate(readers.batches(sides["val"], 16), return_dict=True, verbose=0)
+    assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
 @each_model

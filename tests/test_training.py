@@ -1,13 +1,13 @@
+import dataclasses
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -31,7 +31,6 @@ TRAIN = Train(
     seed=0, normalize="log", batch_size=16, epochs=12, learning_rate=0.01, monitor="loss", patience=3
 )
 MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], units=8, dropout=0.1)]
-each_model = pytest.mark.parametrize("model", MODELS, ids=["rnn", "cnn"])
 
 
 def _rows(start: int, stop: int) -> tuple[Rows, None]:
@@ -60,9 +59,24 @@ def make_sides(folder: Path) -> dict[str, Side]:
     return {name: readers.side(name, store=folder / "f.h5", split=folder / "s.csv") for name in set(names)}
 
 
-@pytest.fixture
-def sides(tmp_path: Path) -> dict[str, Side]:
-    return make_sides(tmp_path)
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
+    return make_sides(tmp_path_factory.mktemp("sides"))
+
+
+class Trained(NamedTuple):
+    model: Model
+    network: Any
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=["rnn", "cnn"])
+def trained(
+    request: pytest.FixtureRequest, sides: dict[str, Side], tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """Each model, trained and saved."""
+    folder = tmp_path_factory.mktemp("trained")
+    return Trained(request.param, train_and_save(request.param, sides, folder), folder)
 
 
 def train_and_save(model: Model, sides: dict[str, Side], folder: Path, how: Train = TRAIN) -> Any:
@@ -81,32 +95,34 @@ def test_moments_are_those_of_the_training_clips(sides: dict[str, Side]) -> None
     np.testing.assert_allclose(variance, values.var(axis=(0, 1)), rtol=1e-4)
 
 
-@each_model
-def test_the_normalisation_is_inside_the_saved_model(
-    model: Model, sides: dict[str, Side], tmp_path: Path
-) -> None:
+def test_the_normalisation_is_inside_the_saved_model(trained: Trained, sides: dict[str, Side]) -> None:
     """The loaded model takes features as stored, scales each bin itself, and gives the same logits."""
     import keras
 
-    network = train_and_save(model, sides, tmp_path)
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = keras.models.load_model(trained.folder / "model.keras")
     values = _rows(0, 120)[0]
     logits = loaded.predict(values, verbose=0)
-    np.testing.assert_array_equal(logits, network.predict(values, verbose=0))
+    np.testing.assert_array_equal(logits, trained.network.predict(values, verbose=0))
     scaled = np.asarray(loaded.get_layer("normalization")(values[sides["train"].rows]))
     np.testing.assert_allclose(scaled.mean(axis=(0, 1)), 0, atol=1e-2)
     np.testing.assert_allclose(scaled.std(axis=(0, 1)), 1, atol=1e-2)
 
 
-@each_model
-def test_a_model_learns_and_returns_logits(model: Model, sides: dict[str, Side], tmp_path: Path) -> None:
+def test_a_model_learns_and_returns_logits(trained: Trained) -> None:
     """On separable clips the validation accuracy exceeds 0.85; outputs are logits, not probabilities."""
-    network = train_and_save(model, sides, tmp_path)
-    best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
+    best = json.loads((trained.folder / "logs" / "metrics.json").read_text())["best"]
     assert best["val"]["accuracy"] > 0.85
-    logits = network.predict(_rows(0, 120)[0], verbose=0)
+    logits = trained.network.predict(_rows(0, 120)[0], verbose=0)
     assert logits.shape == (120, 2)
     assert logits.min() < 0
+
+
+def test_the_saved_file_holds_no_date(trained: Trained) -> None:
+    """Neither the zip's entries nor Keras's metadata tell when the model was saved; nothing lies beside."""
+    with zipfile.ZipFile(trained.folder / "model.keras") as file:
+        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert json.loads(file.read("metadata.json"))["date_saved"] is None
+    assert sorted(path.name for path in trained.folder.iterdir()) == ["logs", "model.keras"]
 
 
 @pytest.mark.parametrize(("monitor", "best_of"), [("loss", min), ("accuracy", max)])
@@ -132,7 +148,7 @@ def test_the_best_epoch_is_kept(
     assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
-@each_model
+@pytest.mark.parametrize("model", MODELS, ids=["rnn", "cnn"])
 def test_training_twice_gives_the_same_bytes(model: Model, tmp_path: Path) -> None:
     """Two processes, a while apart, write the same model, metrics and curves, byte for byte."""
     code = """if True:
@@ -140,7 +156,8 @@ def test_training_twice_gives_the_same_bytes(model: Model, tmp_path: Path) -> No
         from pathlib import Path
         from tests import test_training as t
         folder = Path(sys.argv[1])
-        t.train_and_save(t.MODELS[int(sys.argv[2])], t.make_sides(folder), folder)
+        how = t.TRAIN.model_copy(update={"epochs": 2})
+        t.train_and_save(t.MODELS[int(sys.argv[2])], t.make_sides(folder), folder, how)
     """
     digests = []
     for name in ("one", "two"):
@@ -166,24 +183,15 @@ def test_how_a_feature_of_magnitudes_is_normalised(
     """What reaches the model: standardised logarithms, standardised magnitudes, or magnitudes."""
     import keras
 
-    train = sides["train"]
-    train.store.params["feature"]["magnitudes"] = True
+    store = dataclasses.replace(sides["train"].store, params={"feature": {"magnitudes": True}})
+    train = dataclasses.replace(sides["train"], store=store)
     network = training.build(MODELS[0], train, TRAIN.model_copy(update={"normalize": normalize}))
-    values = np.array(reader.rows(train.store)[train.rows])
+    values = np.array(reader.rows(train.store)[train.rows], np.float64)
     expected = np.log(np.maximum(values, training.MIN_MAGNITUDE)) if normalize == "log" else values
     if normalize != "none":
         expected = (expected - expected.mean(axis=(0, 1))) / expected.std(axis=(0, 1))
     reaching = keras.Model(network.input, network.get_layer("lstm").input)
-    np.testing.assert_allclose(reaching.predict(values, verbose=0), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_the_saved_file_holds_no_date(sides: dict[str, Side], tmp_path: Path) -> None:
-    """Neither the zip's entries nor Keras's metadata tell when the model was saved."""
-    train_and_save(MODELS[0], sides, tmp_path)
-    with zipfile.ZipFile(tmp_path / "model.keras") as file:
-        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert json.loads(file.read("metadata.json"))["date_saved"] is None
-    assert sorted(os.listdir(tmp_path)) == ["f.h5", "logs", "model.keras", "s.csv"]  # noqa: PTH208
+    np.testing.assert_allclose(reaching.predict(values, verbose=0), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) -> None:

@@ -27,6 +27,7 @@ class Train(Section):
     """`train`: how a model is trained."""
 
     normalize: Literal["log", "linear", "none"]
+    scale: Literal["feature", "bin"]
     seed: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -38,9 +39,10 @@ class Train(Section):
 def build(model: Model, train: Side, how: Train) -> Any:
     """Return an untrained Keras model: (clips, frames, bins) as stored → logits (clips, labels).
 
-    Its first layers normalise, so that whoever loads the model passes features as they are: with `log`
-    the logarithm of a feature that holds magnitudes; with `log` and `linear` each bin's mean over the clips
-    of `train` is subtracted, and the rest divided by its deviation.
+    Its first layers normalise, so that whoever loads the model passes features as they are. With `log`
+    that is the logarithm of a feature that holds magnitudes; with `log` and `linear` each bin's mean over
+    the clips of `train` is subtracted, and the rest divided by the bin's deviation, or by that of the whole
+    feature, which leaves the bins' relative spread.
 
     Raises PipelineError where the model cannot take the feature's shape.
     """
@@ -52,6 +54,8 @@ def build(model: Model, train: Side, how: Train) -> Any:
         scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
     if how.normalize != "none":
         mean, variance = moments(train, log=log)
+        if how.scale == "feature":
+            variance = np.full_like(variance, variance.mean())
         scaled = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(scaled)
     name = type(model).__name__.lower()
     try:
@@ -86,6 +90,8 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
     Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
     The best epoch's stand under `best` there: the first of highest accuracy or of lowest loss, as
     `how.monitor` says. It stops where `how.patience` epochs have brought nothing better.
+
+    Raises PipelineError where the loss is no longer finite.
     """
     import keras
     from dvclive import Live
@@ -104,6 +110,11 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
     with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
 
         def log(epoch: int, values: dict[str, float]) -> None:
+            if not np.isfinite([values["loss"], values["val_loss"]]).all():
+                raise PipelineError(
+                    f"training diverged in epoch {epoch + 1}: the loss is {values['loss']}, on val"
+                    f" {values['val_loss']}: lower params.yaml: train.learning_rate, {how.learning_rate:g}"
+                )
             for side, prefix in (("train", ""), ("val", "val_")):
                 for metric in ("loss", "accuracy"):
                     live.log_metric(f"{side}/{metric}", values[prefix + metric])

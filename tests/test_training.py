@@ -28,7 +28,14 @@ pytestmark = pytest.mark.tensorflow
 
 FRAMES, BINS = 12, 10
 TRAIN = Train(
-    seed=0, normalize="log", batch_size=16, epochs=12, learning_rate=0.01, monitor="loss", patience=3
+    seed=0,
+    normalize="log",
+    scale="bin",
+    batch_size=16,
+    epochs=12,
+    learning_rate=0.01,
+    monitor="loss",
+    patience=3,
 )
 MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], units=8, dropout=0.1)]
 
@@ -176,20 +183,27 @@ def test_training_twice_gives_the_same_bytes(model: Model, tmp_path: Path) -> No
     assert Path("model.keras") in digests[0]
 
 
+@pytest.mark.parametrize("scale", ["feature", "bin"])
 @pytest.mark.parametrize("normalize", ["log", "linear", "none"])
 def test_how_a_feature_of_magnitudes_is_normalised(
-    sides: dict[str, Side], normalize: Literal["log", "linear", "none"]
+    sides: dict[str, Side],
+    normalize: Literal["log", "linear", "none"],
+    scale: Literal["feature", "bin"],
 ) -> None:
-    """What reaches the model: standardised logarithms, standardised magnitudes, or magnitudes."""
+    """What reaches the model: logarithms or magnitudes, standardised by bin or on one scale, or neither."""
     import keras
 
     store = dataclasses.replace(sides["train"].store, params={"feature": {"magnitudes": True}})
     train = dataclasses.replace(sides["train"], store=store)
-    network = training.build(MODELS[0], train, TRAIN.model_copy(update={"normalize": normalize}))
+    network = training.build(
+        MODELS[0], train, TRAIN.model_copy(update={"normalize": normalize, "scale": scale})
+    )
     values = np.array(reader.rows(train.store)[train.rows], np.float64)
     expected = np.log(np.maximum(values, training.MIN_MAGNITUDE)) if normalize == "log" else values
     if normalize != "none":
-        expected = (expected - expected.mean(axis=(0, 1))) / expected.std(axis=(0, 1))
+        expected = expected - expected.mean(axis=(0, 1))
+        axes = (0, 1) if scale == "bin" else (0, 1, 2)
+        expected = expected / np.sqrt((expected**2).mean(axis=axes))
     reaching = keras.Model(network.input, network.get_layer("lstm").input)
     np.testing.assert_allclose(reaching.predict(values, verbose=0), expected, rtol=1e-2, atol=1e-2)
 
@@ -198,3 +212,13 @@ def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) ->
     """Five convolutions on 12 frames are an error that names model and shape."""
     with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 10 bins"):
         training.build(Cnn(filters=[4] * 5, units=8, dropout=0), sides["train"], TRAIN)
+
+
+def test_a_training_that_diverges_is_an_error_and_saves_nothing(
+    sides: dict[str, Side], tmp_path: Path
+) -> None:
+    """A learning rate that drives the loss to infinity ends training with the parameter to lower."""
+    how = TRAIN.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(PipelineError, match=r"diverged in epoch \d+.*train\.learning_rate, 1e\+30"):
+        train_and_save(MODELS[1], sides, tmp_path, how)
+    assert not (tmp_path / "model.keras").exists()

@@ -8,7 +8,7 @@ from pipeline.models import Model
 
 
 class Cnn(Model):
-    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers."""
+    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers, each after a dropout."""
 
     filters: list[int] = Field(min_length=1)
     units: int = Field(ge=1)
@@ -34,6 +34,7 @@ class Cnn(Model):
                 image = layers.MaxPooling2D(name=f"pool{number - 1}")(image)
             image = layers.Conv2D(filters, 3, activation="relu", name=f"conv{number}")(image)
         flat = layers.Flatten(name="flat")(image)
+        flat = layers.Dropout(self.dropout, name="dropout1")(flat)
         flat = layers.Dense(self.units, activation="relu", name="dense")(flat)
-        flat = layers.Dropout(self.dropout, name="dropout")(flat)
+        flat = layers.Dropout(self.dropout, name="dropout2")(flat)
         return layers.Dense(labels, name="logits")(flat)

@@ -42,4 +42,5 @@ lock:
 
 # Back to a fresh clone, but for what DVC holds in its cache.
 clean:
-	rm -rf $(VENV) data/archive data/raw data/*.h5 data/*.csv data/features models results
+	rm -rf $(VENV)
+	git clean -qfdX data models results

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from pipeline.errors import PipelineError, run
 from pipeline.params import load
 
 METRICS = Path("results/metrics.json")
@@ -11,6 +12,8 @@ METRICS = Path("results/metrics.json")
 def main() -> None:
     """Print the test metrics and the places of the results."""
     params = load()
+    if not METRICS.exists():
+        raise PipelineError(f"{METRICS} is missing: run dvc repro")
     scores = json.loads(METRICS.read_text(encoding="utf-8"))
     print(
         f"""
@@ -26,4 +29,4 @@ models/model.keras         the trained model"""
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

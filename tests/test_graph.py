@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.project import RAN, RESTORED, Project
 
 PIPELINE = ROOT / "pipeline"
-FEATURES = {"featurize@stft", "featurize@mfcc"}
+FEATURES = {f"featurize@{path.stem}" for path in (PIPELINE / "features").glob("[a-z]*.py")}
 LEARN = {"train", "evaluate"}
 ALL = {"download", "extract", "decode", "split", *FEATURES, *LEARN}
 

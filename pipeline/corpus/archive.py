@@ -1,6 +1,9 @@
 """An archive of clips: fetch it, verify it, unpack it safely."""
 
 import gzip
+import lzma
+import os
+import re
 import shutil
 import stat
 import tarfile
@@ -21,6 +24,7 @@ from pipeline.params import Section
 from pipeline.progress import Progress
 
 RETRIES = 3
+BAD_STREAM = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
 AUDIO_SUFFIXES = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
     ".w64", ".wav", ".wave",
@@ -36,9 +40,7 @@ class Archive(Section):
     @field_validator("url")
     @classmethod
     def _http_or_path(cls, url: str | None) -> str | None:
-        scheme = urlparse(url or "").scheme
-        # A single letter is the drive of a Windows path.
-        if url == "" or (len(scheme) > 1 and scheme not in ("http", "https", "file")):
+        if url == "" or (url and "://" in url and _scheme(url) not in ("http", "https", "file")):
             raise ValueError(f"must be an http(s) URL or a path, is {url!r}")
         return url
 
@@ -77,7 +79,7 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
             f" is null: set it there or with dvc exp run -S {key}.url=PATH"
         )
     with replacing(path) as part:
-        if urlparse(archive.url).scheme in ("http", "https"):
+        if _scheme(archive.url) in ("http", "https"):
             _download(archive.url, part, key)
         else:
             _copy(archive.url, part, key)
@@ -88,6 +90,10 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
                 f" the way; fetch it again, or if you trust it set params.yaml: {key}.sha256"
             )
     return found
+
+
+def _scheme(url: str) -> str:
+    return urlparse(url).scheme if "://" in url else ""
 
 
 def _download(url: str, path: Path, key: str) -> None:
@@ -102,6 +108,8 @@ def _download(url: str, path: Path, key: str) -> None:
             if status < 500 and status not in (408, 429):  # these alone may pass
                 raise PipelineError(f"{error}: check params.yaml: {key}.url") from None
             raise
+        except requests.exceptions.InvalidURL as error:
+            raise PipelineError(f"{url} is no URL: {error}: check params.yaml: {key}.url") from None
 
     pooch.get_logger().setLevel("WARNING")
     # The checksum is the caller's to check: pooch would take a wrong one for a passing fault.
@@ -129,7 +137,8 @@ def _copy(url: str, path: Path, key: str) -> None:
 
 
 def _local(url: str) -> Path:
-    path = Path(unquote(urlparse(url).path) if url.startswith("file:") else url).expanduser()
+    text = unquote(urlparse(url).path) if _scheme(url) == "file" else url
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves the home of nobody as it is
     here = Path.cwd()
     if not (here / path).exists():
         # A queued experiment runs in a copy of the project, below the project's own .dvc/tmp: a relative
@@ -196,7 +205,12 @@ def _is_clip(parts: tuple[str, ...], exclude: list[str]) -> bool:
 
 def _safe_parts(path: Path, entry: _Entry) -> tuple[str, ...]:
     pure = PurePosixPath(entry.name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or ":" in "".join(pure.parts[:1]):
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise PipelineError(f"{path}: {entry.name!a} is no UTF-8: rename it and pack it anew") from None
+    drive = re.match(r"[A-Za-z]:", entry.name)
+    if pure.is_absolute() or ".." in pure.parts or drive:
         raise PipelineError(f"{path}: refused, as {entry.name!r} leaves the folder that it is unpacked to")
     if entry.kind not in ("file", "folder"):
         raise PipelineError(
@@ -266,7 +280,7 @@ def _of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, *BAD_STREAM) as error:
         raise PipelineError(f"{path} is damaged: {error}: fetch it again (dvc repro -f download)") from None
     except (RuntimeError, NotImplementedError, OSError, UnicodeError) as error:
         # A password, an unknown compression, a name that this file system refuses.

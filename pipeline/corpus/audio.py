@@ -3,13 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.params import Section
 
@@ -23,6 +23,15 @@ class Audio(Section):
     duration: float = Field(gt=0)
     padding: Literal["edge", "constant"]
     max_rejects: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _at_least_a_sample(self) -> Self:
+        if self.samples < 1:
+            raise ValueError(
+                f"must have at least one sample: sample_rate {self.sample_rate} Hz times duration"
+                f" {self.duration:g} s is less"
+            )
+        return self
 
     @property
     def samples(self) -> int:
@@ -82,8 +91,11 @@ def decode(path: Path, audio: Audio) -> Recording:
     if not samples:
         raise Undecodable("holds no samples")
     mono = head if head.ndim == 1 else np.mean(head.T, axis=0)
+    waveform = _fix_length(_resample(mono, rate, audio.sample_rate), audio.samples, audio.padding)
+    if not np.isfinite(waveform).all():
+        raise Undecodable("holds samples too large to resample")
     return Recording(
-        waveform=_fix_length(_resample(mono, rate, audio.sample_rate), audio.samples, audio.padding),
+        waveform=waveform,
         sample_rate=rate,
         samples=samples,
         md5=digest.hexdigest(),

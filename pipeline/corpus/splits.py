@@ -48,16 +48,24 @@ def split(clips: list[Clip], how: Split) -> list[str]:
     Commands data sets, by the speaker's name alone: a clip's side never changes when others are added.
 
     Raises:
-        PipelineError: a label has too few groups to stand on every side, or stands on fewer.
+        PipelineError: there is one label alone, or a label has too few groups to stand on every side, or
+            stands on fewer.
     """
+    labels = sorted({clip.label for clip in clips})
+    if len(labels) < 2:
+        raise PipelineError(
+            f"split: there is one label alone, {labels[0]!r}, expected two or more to tell apart: the archive"
+            " needs one folder for each"
+        )
     sides = _by_hash(clips, how) if how.method == "hash" else _stratified(clips, how)
     present = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
-    for label in sorted({clip.label for clip in clips}):
+    for label in labels:
         missing = [side for side in SIDES if not present[label, side]]
         if missing:
+            remedy = "split.method to stratified" if how.method == "hash" else "split.seed"
             raise PipelineError(
                 f"split: label {label!r} has no clip on {' and '.join(missing)}: expected some on each of"
-                f" {', '.join(SIDES)}: change params.yaml: split.seed, a share, or split.method"
+                f" {', '.join(SIDES)}: change params.yaml: {remedy} or a share"
             )
     return sides
 
@@ -125,11 +133,11 @@ def _stratified(clips: list[Clip], how: Split) -> list[str]:
     np.add.at(counts, (group, [index[clip.label] for clip in clips]), 1)
     for label, groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
         if groups < len(SIDES):
-            what = f"{how.group_by}s" if how.group_by == "speaker" else "different clips"
+            what = "speakers" if how.group_by == "speaker" else "clips"
             raise PipelineError(
-                f"split: label {label!r} has {groups} {what}, expected at least {len(SIDES)}, one for each of"
-                f" {', '.join(SIDES)}: add {what}"
-                + ("" if how.group_by == "clip" else ", or set params.yaml: split.group_by to clip")
+                f"split: label {label!r} has {groups} {what} that share no recording with another, expected"
+                f" at least {len(SIDES)}, one for each of {', '.join(SIDES)}: add {what}"
+                + (", or set params.yaml: split.group_by to clip" if how.group_by == "speaker" else "")
             )
     shares = np.array([how.train, how.val, how.test])
     generator = np.random.default_rng(how.seed)

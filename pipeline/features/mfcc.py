@@ -9,8 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline import spectrum
-from pipeline.features import Feature, Kernel
+from pipeline.features import Feature, Kernel, frames, spectra
 
 # As librosa.power_to_db has them: powers below this count as this, and a clip's decibels below its
 # loudest value less this range as that.
@@ -41,7 +40,7 @@ class Mfcc(Feature):
     def shape(self, samples: int) -> tuple[int, int]:
         """Return (frames, n_mfcc)."""
         padded = samples + 2 * (self.n_fft // 2)
-        return spectrum.frames(padded, n_fft=self.n_fft, hop_length=self.hop_length), self.n_mfcc
+        return frames(padded, n_fft=self.n_fft, hop_length=self.hop_length), self.n_mfcc
 
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function from waveforms to the cepstra of their mel spectrogram in dB."""
@@ -57,12 +56,12 @@ def _cepstra(
     half = mfcc.n_fft // 2
     padded = np.pad(waveforms, ((0, 0), (half, half)))
     cepstra = []
-    for spectra in spectrum.spectra(padded, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length):
-        clips, frames, bins = spectra.shape
-        power = (spectra.real**2 + spectra.imag**2).reshape(-1, bins)
+    for spectrum in spectra(padded, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length):
+        clips, _, bins = spectrum.shape
+        power = (spectrum.real**2 + spectrum.imag**2).reshape(-1, bins)
         # A sparse product adds up one frame's few bins in order. The last bits of a dense one, by BLAS,
         # differ with the number of rows, of threads, and the processor.
-        mel = (filters @ power.T).T.reshape(clips, frames, -1)
+        mel = (filters @ power.T).T.reshape(clips, -1, filters.shape[0])
         decibels = 10 * np.log10(np.maximum(mel, MIN_POWER))
         loudest = decibels.max(axis=(1, 2), keepdims=True)
         decibels = np.maximum(decibels, loudest - RANGE_DB)

@@ -22,10 +22,10 @@ class Model(Section):
 def load(name: str) -> type[Model]:
     """Return the class of the model called `name`; raise PipelineError where there is none."""
     try:
-        module = importlib.import_module(f"pipeline.models.{name}")
-    except ModuleNotFoundError:
+        model: type[Model] = getattr(importlib.import_module(f"pipeline.models.{name}"), name.capitalize())
+    except (ModuleNotFoundError, AttributeError):
         raise PipelineError(
-            f"{FILE}: models.{name} has no code: expected pipeline/models/{name}.py"
+            f"{FILE}: models.{name} has no code: expected pipeline/models/{name}.py with a class"
+            f" {name.capitalize()}"
         ) from None
-    model: type[Model] = getattr(module, name.capitalize())
     return model

@@ -8,7 +8,7 @@ from pipeline.models import Model
 
 
 class Cnn(Model):
-    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers, each after a dropout."""
+    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers after dropout."""
 
     filters: list[int] = Field(min_length=1)
     units: int = Field(ge=1)

@@ -76,11 +76,10 @@ def _copy(store: Path, kept: list[int], start: int, stop: int) -> tuple[Rows, No
 
 def _check(rejects: list[tuple[str, str]], allowed: int, good: int) -> None:
     if len(rejects) > allowed or not good:
-        named = "\n".join(f"  {clip}: {reason}" for clip, reason in rejects[:20])
-        more = f"\n  and {len(rejects) - 20} more" if len(rejects) > 20 else ""
+        named = "\n".join(f"  {clip}: {reason}" for clip, reason in rejects)
         raise PipelineError(
-            f"{len(rejects)} clips cannot be decoded, {allowed} may be (params.yaml: audio.max_rejects):\n"
-            f"{named}{more}\nMend or remove them, or raise audio.max_rejects"
+            f"{len(rejects)} of {len(rejects) + good} clips cannot be decoded, {allowed} may be (params.yaml:"
+            f" audio.max_rejects):\n{named}\nMend or remove them, or raise audio.max_rejects"
         )
 
 

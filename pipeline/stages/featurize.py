@@ -14,6 +14,8 @@ from pipeline.store.reader import rows
 
 def main() -> None:
     """Compute one feature of every clip."""
+    if len(sys.argv) != 2:
+        raise PipelineError("expected one argument, a name under features in params.yaml")
     name = sys.argv[1]
     feature = params.read(f"features.{name}", features.load(name))
     waveforms = describe(Path("data/waveforms.h5"))

@@ -107,6 +107,12 @@ def test_a_fault_that_stays_is_an_error_that_says_what_to_do_offline(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_url_that_is_none_is_not_tried_again(tmp_path: Path) -> None:
+    """A URL without a host names the parameter, at once."""
+    with pytest.raises(PipelineError, match=r"http:// is no URL: .*datasets\.own\.url"):
+        _fetch("http://", tmp_path / "own")
+
+
 def test_no_server_is_an_error(server: Server, tmp_path: Path) -> None:
     """A refused connection is reported with the URL, without a traceback's type."""
     server.server_close()
@@ -147,7 +153,7 @@ def test_a_relative_path_means_the_same_in_a_queued_experiment(
     assert _fetch("../clips.zip", copy / "own") == SHA256
 
 
-@pytest.mark.parametrize("url", [None, "nowhere.zip", "/"])
+@pytest.mark.parametrize("url", [None, "nowhere.zip", "/", "~nobody/clips.zip", "a:b.zip"])
 def test_no_file_is_an_error_that_names_the_parameter(tmp_path: Path, url: str | None) -> None:
     """No URL, a path without a file, and a folder are errors at datasets.own.url."""
     with pytest.raises(PipelineError, match=r"params\.yaml: datasets\.own\.url must be a URL or"):
@@ -318,6 +324,29 @@ def test_a_flipped_byte_is_found(tmp_path: Path, pack: Pack) -> None:
     with pytest.raises(PipelineError, match="own is damaged"):
         unpack(path, tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
+
+
+def test_a_flipped_byte_in_an_xz_is_found(tmp_path: Path) -> None:
+    """A .tar.xz is read as well, and its damage is an error, not a traceback."""
+    with tarfile.open(tmp_path / "own", "w:xz") as file:
+        info = tarfile.TarInfo("yes/a.wav")
+        info.size = 100_000
+        file.addfile(info, io.BytesIO(os.urandom(info.size)))
+    assert unpack(tmp_path / "own", tmp_path / "raw", UNPACKING) == 1
+    content = bytearray((tmp_path / "own").read_bytes())
+    content[50_000] ^= 1
+    (tmp_path / "own").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"own is (damaged|neither)"):
+        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """A Latin-1 name in a tar is named in ASCII: no table could hold it."""
+    with tarfile.open(tmp_path / "own", "w:gz", format=tarfile.GNU_FORMAT, encoding="latin-1") as file:
+        info = tarfile.TarInfo("yes/caf\xe9.wav")
+        file.addfile(info)
+    with pytest.raises(PipelineError, match=r"caf\\udce9\.wav' is no UTF-8"):
+        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both

@@ -85,16 +85,22 @@ def test_the_clips_of_all_sides_are_all_clips() -> None:
 
 def test_as_many_speakers_as_sides_are_enough() -> None:
     """A label of three speakers stands on every side, though its shares are far off."""
-    clips = [Clip(f"x/{n}", "x", f"s{n}", 1, 1, str(n)) for n in range(3)]
-    assert sorted(split(clips, HOW)) == ["test", "train", "val"]
+    few = [Clip(f"few/{n}", "few", f"few{n}", 1, 1, f"few{n}") for n in range(3)]
+    assert sorted(split(_corpus() + few, HOW)[-3:]) == ["test", "train", "val"]
 
 
-@pytest.mark.parametrize(("group_by", "what"), [("speaker", "2 speakers"), ("clip", "2 different clips")])
+@pytest.mark.parametrize(("group_by", "what"), [("speaker", "2 speakers"), ("clip", "2 clips")])
 def test_a_label_with_too_few_speakers_is_named(group_by: str, what: str) -> None:
     """A label that cannot be on three sides is an error with its name and what it has."""
     few = [Clip(f"few/{n}", "few", f"s{n % 2}", 1, 1, str(n % 2)) for n in range(10)]
-    with pytest.raises(PipelineError, match=f"label 'few' has {what}, expected at least 3"):
+    with pytest.raises(PipelineError, match=f"label 'few' has {what} that share no recording with another"):
         split(_corpus() + few, _how(group_by=group_by))
+
+
+def test_one_label_alone_is_refused() -> None:
+    """There is nothing to tell apart in a data set of one label, which is named."""
+    with pytest.raises(PipelineError, match="one label alone, 'label0', expected two or more"):
+        split(_corpus(labels=1), HOW)
 
 
 def test_shares_that_do_not_sum_to_one_are_refused() -> None:
@@ -114,14 +120,17 @@ def test_the_official_lists_agree_on_every_file(group_by: str) -> None:
         pytest.skip("no official lists: they do not lie in shared/data beside the project")
     names = {side: path.read_text().split() for side, path in lists.items()}
     clips = [
-        Clip(name, "all", name.split("/")[1].split("_nohash_")[0], 1, 1, name)
+        Clip(name, name.split("/")[0], name.split("/")[1].split("_nohash_")[0], 1, 1, name)
         for side in names
         for name in names[side]
     ]
-    clips.append(Clip("all/train_nohash_0.wav", "all", "train", 1, 1, "train"))
     expected = [side for side in names for _ in names[side]]
     assert len(expected) == 13633
-    assert split(clips, _how(method="hash", group_by=group_by))[:-1] == expected
+    # The lists leave out the training clips: one of each label.
+    labels = sorted({clip.label for clip in clips})
+    clips += [Clip(f"{label}/train_nohash_0.wav", label, "train", 1, 1, "train") for label in labels]
+    sides = split(clips, _how(method="hash", group_by=group_by))
+    assert sides == expected + ["train"] * len(labels)
 
 
 def test_the_hash_rule_takes_a_file_or_its_speaker() -> None:
@@ -134,8 +143,8 @@ def test_the_hash_rule_takes_a_file_or_its_speaker() -> None:
 
 def test_a_side_that_the_hash_leaves_empty_is_an_error() -> None:
     """Few speakers that all hash to one side are an error that says what to change."""
-    clips = [Clip(f"x/{n}", "x", "same", 1, 1, str(n)) for n in range(9)]
-    with pytest.raises(PipelineError, match=r"label 'x' has no clip on .* split\.method"):
+    clips = [Clip(f"{'xy'[n % 2]}/{n}", "xy"[n % 2], "same", 1, 1, str(n)) for n in range(9)]
+    with pytest.raises(PipelineError, match=r"label 'x' has no clip on .* split\.method to stratified"):
         split(clips, _how(method="hash"))
 
 

@@ -80,12 +80,15 @@ def test_a_feature_without_code_is_named(content: dict[str, Any]) -> None:
     """A section under features without its file says which file is expected."""
     content["features"]["cqt"] = {}
     assert mistakes_in(content) == [
-        "params.yaml: features.cqt has no code: expected pipeline/features/cqt.py"
+        "params.yaml: features.cqt has no code: expected pipeline/features/cqt.py with a class Cqt"
     ]
 
 
 def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict[str, Any]) -> None:
     """n_fft above the samples of a clip is a mistake of the file, found without any audio."""
+    content["audio"]["duration"] = 1e-6
+    (mistake,) = mistakes_in(content)
+    assert mistake.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
     content["audio"]["duration"] = 0.01
     assert mistakes_in(content) == [
         "params.yaml: features.stft.n_fft must be at most the 220 samples of a clip"

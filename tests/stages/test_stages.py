@@ -108,7 +108,7 @@ def test_a_broken_clip_fails_the_stage_and_is_named(folder: Folder) -> None:
     """With audio.max_rejects 0 a clip that cannot be decoded is an error with its reason; no output."""
     (folder.path / "data/raw/label 0/broken.wav").write_text("no audio")
     output = folder.fails("decode")
-    assert "1 clips cannot be decoded, 0 may be (params.yaml: audio.max_rejects):" in output
+    assert "1 of 151 clips cannot be decoded, 0 may be (params.yaml: audio.max_rejects):" in output
     assert "label 0/broken.wav: Format not recognised" in output
     assert folder.digests() == {}
     assert [path.name for path in (folder.path / "data").iterdir()] == ["raw"]

@@ -26,6 +26,7 @@ venv: $(READY)
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit(f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}: run make PYTHON=python3.11")'
 	@rm -rf $(VENV)
+	@echo "installing requirements.lock into $(VENV): a few minutes the first time"
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --python "$(PYTHON)" $(VENV) && \
 		uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock; \

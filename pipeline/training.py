@@ -63,8 +63,8 @@ def build(model: Model, train: Side, how: Train) -> Any:
     except ValueError as error:
         frames, bins = train.row_shape
         raise PipelineError(
-            f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins: {error}:"
-            " choose another feature, or a smaller model"
+            f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins:"
+            f" {str(error).splitlines()[0]}: choose another feature, or a smaller model"
         ) from None
     return keras.Model(inputs, logits, name=name)
 
@@ -108,6 +108,7 @@ def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
         restore_best_weights=True,
     )
     with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+        live.step = 1  # epochs count from 1, here as in the printed lines
 
         def log(epoch: int, values: dict[str, float]) -> None:
             if not np.isfinite([values["loss"], values["val_loss"]]).all():

@@ -1,8 +1,11 @@
 """What dvc.yaml promises: which change reruns what, and that no dependency is missing or too many."""
 
 import ast
+import functools
+import hashlib
 import io
 import json
+import operator
 import re
 import shutil
 import subprocess
@@ -260,6 +263,23 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(name: str) -> None:
             read.add(ast.unparse(node.args[0]).lstrip("f").strip("'"))
     listed = {re.sub(r"\$\{\w+\}", "{name}", key) for key in _stages()[name]["params"]}
     assert listed == read
+
+
+def test_the_committed_lock_is_true_to_code_and_parameters() -> None:
+    """dvc.lock holds the md5 of every code file and the value of every parameter as they are now.
+
+    Where this fails, run dvc repro and commit dvc.lock.
+    """
+    lock = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())["stages"]
+    params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert lock.keys() == ALL
+    for stage in lock.values():
+        for dep in stage.get("deps", []):
+            if dep["path"].startswith("pipeline/"):
+                content = (ROOT / dep["path"]).read_bytes()
+                assert dep["md5"] == hashlib.md5(content).hexdigest(), dep["path"]
+        for key, value in stage["params"]["params.yaml"].items():
+            assert value == functools.reduce(operator.getitem, key.split("."), params), key
 
 
 def test_stages_name_only_files_of_the_project() -> None:

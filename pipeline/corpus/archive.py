@@ -244,10 +244,17 @@ def _opened(path: Path) -> Iterator[Iterator[_Entry]]:
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
             yield _all_of_tar(archive)
+    elif _first_bytes(path) == b"PK":
+        raise zipfile.BadZipFile("its end is missing")
     else:
         raise PipelineError(
             f"{path} is neither a .zip nor a .tar.gz: check params.yaml: datasets.{path.name}.url"
         )
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
@@ -281,7 +288,9 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, *BAD_STREAM) as error:
-        raise PipelineError(f"{path} is damaged: {error}: fetch it again (dvc repro -f download)") from None
+        raise PipelineError(
+            f"{path} is damaged: {error}: get it anew, whole, and run dvc repro -f download"
+        ) from None
     except (RuntimeError, NotImplementedError, OSError, UnicodeError) as error:
         # A password, an unknown compression, a name that this file system refuses.
         raise PipelineError(f"{path} cannot be unpacked: {error}: pack it anew") from None

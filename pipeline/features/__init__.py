@@ -57,7 +57,10 @@ def load(name: str) -> type[Feature]:
 
 def too_short(name: str, samples: int) -> str:
     """Return what to say of the feature called `name`, where clips of `samples` samples have no frame."""
-    return f"{FILE}: features.{name}.n_fft must be at most the {samples} samples of a clip"
+    return (
+        f"{FILE}: features.{name} has no frame in a clip of {samples} samples: lower its n_fft, or raise"
+        " audio.duration"
+    )
 
 
 def frames(samples: int, *, n_fft: int, hop_length: int) -> int:

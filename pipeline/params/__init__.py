@@ -57,7 +57,8 @@ def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, li
     section: Any = params
     for name in key.split("."):
         if not isinstance(section, dict) or name not in section:
-            known = f"; expected one of {', '.join(map(str, section))}" if isinstance(section, dict) else ""
+            there = isinstance(section, dict) and section is not params
+            known = f"; expected one of {', '.join(map(str, section))}" if there else ""
             return None, [f"{FILE}: {key} is missing{known}"]
         section = section[name]
     try:

@@ -309,7 +309,7 @@ def test_a_damaged_archive_is_an_error_and_leaves_the_old_clips(
     folder = tmp_path / "raw"
     folder.mkdir()
     (folder / "old").touch()
-    with pytest.raises(PipelineError, match=r"damaged|neither a \.zip nor"):
+    with pytest.raises(PipelineError, match="damaged"):
         unpack(path, folder, UNPACKING)
     assert _files(folder) == {"old": b""}
 

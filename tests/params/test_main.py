@@ -90,9 +90,8 @@ def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict
     (mistake,) = mistakes_in(content)
     assert mistake.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
     content["audio"]["duration"] = 0.01
-    assert mistakes_in(content) == [
-        "params.yaml: features.stft.n_fft must be at most the 220 samples of a clip"
-    ]
+    (mistake,) = mistakes_in(content)
+    assert mistake.startswith("params.yaml: features.stft has no frame in a clip of 220 samples")
 
 
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:

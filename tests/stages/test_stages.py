@@ -150,6 +150,16 @@ def test_the_split_prints_its_table(folder: Folder, capsys: pytest.CaptureFixtur
     assert len({row["clip"] for row in read_csv(folder.path / "data/split.csv")}) == 150
 
 
+def test_the_split_says_how_many_clips_tell_no_speaker(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips whose names clips.speaker does not match are counted, so that no leak goes unseen."""
+    folder.params["clips"]["speaker"] = "^(s1[0-9])_"
+    folder.run("decode")
+    folder.run("split")
+    assert "100 of 150 clips tell no speaker by params.yaml: clips.speaker" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stage", ["featurize stft", "split"])
 def test_a_missing_input_is_named(folder: Folder, stage: str) -> None:
     """A stage run by hand before its inputs are there says which is missing and what to run."""
@@ -158,8 +168,8 @@ def test_a_missing_input_is_named(folder: Folder, stage: str) -> None:
 
 
 def test_frames_longer_than_a_clip_are_refused(folder: Folder) -> None:
-    """n_fft above the samples of a clip is an error that names both."""
+    """n_fft above the samples of a clip is an error that names the feature and the samples."""
     folder.params["audio"]["duration"] = 0.01
     folder.run("decode")
     output = folder.fails("featurize stft")
-    assert "params.yaml: features.stft.n_fft must be at most the 220 samples of a clip" in output
+    assert "params.yaml: features.stft has no frame in a clip of 220 samples: lower its n_fft" in output

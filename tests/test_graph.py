@@ -166,7 +166,8 @@ def test_experiments_run_from_the_workspace_and_from_the_queue(kept: Project) ->
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "exp", "run", "--queue", *own, "-S", "model=rnn,cnn", "-S", "train.learning_rate=1e-2")
     kept.run("dvc", "exp", "run", "--run-all")
-    rows = json.loads(kept.run("dvc", "exp", "show", "--json"))[0]["experiments"]
+    shown = json.loads(kept.run("dvc", "exp", "show", "--json"))
+    rows = [row for base in shown for row in base["experiments"] or []]
     assert len(rows) == 3
     found = [row["revs"][0]["data"] for row in rows]
     params = [data["params"]["params.yaml"]["data"] for data in found]

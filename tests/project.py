@@ -40,7 +40,8 @@ class Project:
             "GIT_COMMITTER_NAME": "t",
             "GIT_COMMITTER_EMAIL": "t@example.com",
         }
-        tracked = self._output(["git", "ls-files", "-z", "-co", "--exclude-standard"], ROOT).split("\0")
+        path.mkdir(parents=True)
+        tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
         for name in filter(None, tracked):
             if (ROOT / name).exists():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,24 +52,18 @@ class Project:
 
     def run(self, *command: str) -> str:
         """Run a command in the clone and return what it printed; fail with that where it fails."""
-        return self._output(list(command), self.path)
-
-    def _output(self, command: list[str], cwd: Path) -> str:
-        result = subprocess.run(
-            command,
-            cwd=cwd,
-            env=self._env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        result = self._run(*command)
         assert result.returncode == 0, result.stdout
         return result.stdout
 
     def fails(self, *command: str) -> str:
         """Run a command in the clone that must fail, and return what it printed."""
-        result = subprocess.run(
+        result = self._run(*command)
+        assert result.returncode != 0, result.stdout
+        return result.stdout
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command,
             cwd=self.path,
             env=self._env,
@@ -77,8 +72,6 @@ class Project:
             text=True,
             check=False,
         )
-        assert result.returncode != 0, result.stdout
-        return result.stdout
 
     def commit(self) -> None:
         """Commit all there is."""

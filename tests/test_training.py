@@ -37,7 +37,7 @@ TRAIN = Train(
     monitor="loss",
     patience=3,
 )
-MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], units=8, dropout=0.1)]
+MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], pool=[2, 2], units=8, dropout=0.1)]
 
 
 def _rows(start: int, stop: int) -> tuple[Rows, None]:
@@ -211,7 +211,7 @@ def test_how_a_feature_of_magnitudes_is_normalised(
 def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) -> None:
     """Five convolutions on 12 frames are an error that names model and shape."""
     with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 10 bins"):
-        training.build(Cnn(filters=[4] * 5, units=8, dropout=0), sides["train"], TRAIN)
+        training.build(Cnn(filters=[4] * 5, pool=[2, 2], units=8, dropout=0), sides["train"], TRAIN)
 
 
 def test_a_training_that_diverges_is_an_error_and_saves_nothing(

@@ -2,15 +2,16 @@
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.models import Model
 
 
 class Cnn(Model):
-    """Convolutions of 3 x 3 with ReLU, a 2 x 2 maximum between them, and two dense layers after dropout."""
+    """Convolutions of 3 x 3 with ReLU, each followed by a maximum, and two dense layers after dropout."""
 
     filters: list[int] = Field(min_length=1)
+    pool: list[PositiveInt] = Field(min_length=2, max_length=2)
     units: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
 
@@ -23,16 +24,18 @@ class Cnn(Model):
     def logits(self, inputs: Any, labels: int) -> Any:
         """Return the logits (clips, labels) of `inputs` (clips, frames, bins).
 
-        Raises ValueError where the feature has too few frames or bins for so many convolutions.
+        Raises ValueError where the feature has too few frames or bins for so many maxima.
         """
         from keras import layers
 
         _, frames, bins = inputs.shape
         image = layers.Reshape((frames, bins, 1), name="image")(inputs)
         for number, filters in enumerate(self.filters, start=1):
-            if number > 1:
-                image = layers.MaxPooling2D(name=f"pool{number - 1}")(image)
-            image = layers.Conv2D(filters, 3, activation="relu", name=f"conv{number}")(image)
+            image = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(image)
+            _, frames, bins, _ = image.shape
+            if frames < self.pool[0] or bins < self.pool[1]:
+                raise ValueError(f"conv{number} has {frames} x {bins} values, pool takes {self.pool}")
+            image = layers.MaxPooling2D(tuple(self.pool), name=f"pool{number}")(image)
         flat = layers.Flatten(name="flat")(image)
         flat = layers.Dropout(self.dropout, name="dropout1")(flat)
         flat = layers.Dense(self.units, activation="relu", name="dense")(flat)

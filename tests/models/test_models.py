@@ -26,10 +26,11 @@ def test_the_rnn_has_one_lstm_and_one_dense_layer() -> None:
 
 @pytest.mark.tensorflow
 def test_the_cnn_has_three_convolutions_and_two_dense_layers() -> None:
-    """134 x 257 become 30 x 60 after three convolutions and two maxima; every weight is counted."""
+    """134 x 257 become 2 x 32 after three maxima of 4 x 2; every weight is counted."""
     convolutions = (9 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 64
-    dense = (30 * 60 * 64 + 1) * 64 + 65 * 8
-    assert _parameters(Cnn(filters=[32, 64, 64], units=64, dropout=0.1), 134, 257) == convolutions + dense
+    dense = (2 * 32 * 64 + 1) * 64 + 65 * 8
+    cnn = Cnn(filters=[32, 64, 64], pool=[4, 2], units=64, dropout=0.1)
+    assert _parameters(cnn, 134, 257) == convolutions + dense
 
 
 def test_every_model_is_found_by_its_files_name() -> None:

@@ -3,7 +3,6 @@
 The file's name is the feature's name in params.yaml, the class in it the name with a capital letter.
 """
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -12,8 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
-from pipeline.params import FILE, Section
+from pipeline.params import FILE, Choice
 
 # So many clips' frames stay in a core's cache from the window to the spectrum.
 CLIPS_AT_A_TIME = 8
@@ -21,7 +19,7 @@ CLIPS_AT_A_TIME = 8
 Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-class Feature(Section):
+class Feature(Choice):
     """A feature and its parameters, `features.<name>`."""
 
     # Whether the values are magnitudes, none below 0, on a linear scale.
@@ -39,20 +37,6 @@ class Feature(Section):
         returns (clips, frames, bins) float32. A clip's values depend on that clip alone: not on how many
         are passed at once, nor on which.
         """
-
-
-def load(name: str) -> type[Feature]:
-    """Return the class of the feature called `name`; raise PipelineError where there is none."""
-    try:
-        feature: type[Feature] = getattr(
-            importlib.import_module(f"pipeline.features.{name}"), name.capitalize()
-        )
-    except (ModuleNotFoundError, AttributeError):
-        raise PipelineError(
-            f"{FILE}: features.{name} has no code: expected pipeline/features/{name}.py with a class"
-            f" {name.capitalize()}"
-        ) from None
-    return feature
 
 
 def too_short(name: str, samples: int) -> str:

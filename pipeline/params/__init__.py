@@ -4,8 +4,9 @@
 """
 
 import difflib
+import importlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +24,30 @@ class Section(BaseModel):
     """One section of params.yaml: its keys, their types and bounds. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Choice(Section):
+    """A section that one of several files configures: a subclass is found by the section's name.
+
+    The class of `features.stft` is `Stft` in pipeline/features/stft.py, where pipeline/features declares
+    what all of them have in common.
+    """
+
+    @classmethod
+    def named(cls, name: str) -> type[Self]:
+        """Return the subclass called `name`; raise PipelineError where it has no file, or is not in it."""
+        package = cls.__module__
+        module, title = f"{package}.{name}", name.capitalize()
+        try:
+            found: type[Self] = getattr(importlib.import_module(module), title)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name != module:
+                raise  # the file is there; what it imports is not
+            raise PipelineError(
+                f"{FILE}: {package.rpartition('.')[2]}.{name} has no code: expected"
+                f" {module.replace('.', '/')}.py with a class {title}"
+            ) from None
+        return found
 
 
 def read(key: str, kind: type[T]) -> T:
@@ -67,6 +92,13 @@ def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, li
         return None, [f"{FILE}: {_mistake(key, kind, each)}" for each in error.errors()]
 
 
+def unknown(path: str, name: str, known: list[str]) -> str:
+    """Return what to say of `name`, at `path`, which is not among the `known` ones."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+    return f"{path} is not a parameter; {hint}"
+
+
 # What pydantic's kinds of error expected; the rest are said in pydantic's words.
 EXPECTED = {
     "greater_than": "above {gt:g}",
@@ -94,10 +126,7 @@ def _mistake(key: str, kind: type[Any], error: ErrorDetails) -> str:
         case "missing":
             return f"{path} is missing"
         case "extra_forbidden":
-            known = list(getattr(kind, "model_fields", {}))
-            near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            return f"{path} is not a parameter; {hint}"
+            return unknown(path, str(error["loc"][-1]), list(getattr(kind, "model_fields", {})))
         case "value_error":
             return f"{path} {context['error']}"
         case other if other in EXPECTED:

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from pipeline import features, models
+from pipeline import features
 from pipeline.corpus.archive import Archive, Unpacking
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Naming
 from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
 from pipeline.errors import PipelineError, run
-from pipeline.params import FILE, check, load
+from pipeline.features import Feature
+from pipeline.models import Model
+from pipeline.params import FILE, check, load, unknown
 from pipeline.training import Train
 
 SECTIONS: dict[str, Any] = {
@@ -35,11 +37,7 @@ def main() -> None:
 def mistakes_in(params: dict[str, Any]) -> list[str]:
     """Return a line for each mistake in the content of params.yaml."""
     known = [*CHOICES, *CHOICES.values(), *SECTIONS]
-    found = [
-        f"{FILE}: {key} is not a parameter; expected one of {', '.join(known)}"
-        for key in params
-        if key not in known
-    ]
+    found = [f"{FILE}: {unknown(key, key, known)}" for key in params if key not in known]
     for key, kind in SECTIONS.items():
         found += check(params, key, kind)[1]
     for choice, group in CHOICES.items():
@@ -68,9 +66,9 @@ def _mistakes_in_choice(params: dict[str, Any], choice: str, group: str) -> list
 def _kind(group: str, name: str) -> Any:
     match group:
         case "features":
-            return features.load(name)
+            return Feature.named(name)
         case "models":
-            return models.load(name)
+            return Model.named(name)
         case _:
             return Demo if name == "demo" else Archive
 
@@ -79,7 +77,7 @@ def _mistakes_between_sections(params: dict[str, Any]) -> list[str]:
     found = []
     samples = Audio(**params["audio"]).samples
     for name, section in params["features"].items():
-        feature = features.load(name)(**section)
+        feature = Feature.named(name)(**section)
         if min(feature.shape(samples)) < 1:
             found.append(features.too_short(name, samples))
     dataset = params["dataset"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import features, params
 from pipeline.errors import PipelineError, run
-from pipeline.features import Kernel
+from pipeline.features import Feature, Kernel
 from pipeline.store import writer
 from pipeline.store.layout import Rows, Store, describe
 from pipeline.store.reader import rows
@@ -17,7 +17,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise PipelineError("expected one argument, a name under features in params.yaml")
     name = sys.argv[1]
-    feature = params.read(f"features.{name}", features.load(name))
+    feature = params.read(f"features.{name}", Feature.named(name))
     waveforms = describe(Path("data/waveforms.h5"))
     _, samples = waveforms.shape
     shape = feature.shape(samples)

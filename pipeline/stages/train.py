@@ -3,15 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-from pipeline import models, params, readers, runtime, training
+from pipeline import params, readers, runtime, training
 from pipeline.errors import run
+from pipeline.models import Model
 
 
 def main() -> None:
     """Train the chosen model on the chosen feature."""
     feature = params.read("feature", str)
     name = params.read("model", str)
-    model = params.read(f"models.{name}", models.load(name))
+    model = params.read(f"models.{name}", Model.named(name))
     how = params.read("train", training.Train)
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")

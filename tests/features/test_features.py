@@ -10,7 +10,6 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from pipeline import features
 from pipeline.features import Feature
 from pipeline.features.mfcc import Mfcc
 from pipeline.features.stft import Stft
@@ -136,8 +135,8 @@ def test_features_know_no_file_and_no_store() -> None:
 
 
 def test_every_feature_is_found_by_its_files_name() -> None:
-    """Each file of the folder is a feature that load finds."""
+    """Each file of the folder is a feature that its name leads to."""
     names = [path.stem for path in (ROOT / "pipeline" / "features").glob("[a-z]*.py")]
     assert names
     for name in names:
-        assert issubclass(features.load(name), Feature)
+        assert issubclass(Feature.named(name), Feature)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from pipeline import models
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.models.cnn import Cnn
@@ -34,14 +33,14 @@ def test_the_cnn_has_three_convolutions_and_two_dense_layers() -> None:
 
 
 def test_every_model_is_found_by_its_files_name() -> None:
-    """Each file of the folder is a model that load finds, without importing TensorFlow."""
+    """Each file of the folder is a model that its name leads to, without importing TensorFlow."""
     names = [path.stem for path in (ROOT / "pipeline" / "models").glob("[a-z]*.py")]
     assert names
     for name in names:
-        assert issubclass(models.load(name), Model)
+        assert issubclass(Model.named(name), Model)
 
 
 def test_a_model_without_code_is_named() -> None:
     """A name without a file says which file is expected."""
     with pytest.raises(PipelineError, match=r"models\.vgg has no code: expected pipeline/models/vgg\.py"):
-        models.load("vgg")
+        Model.named("vgg")

@@ -44,7 +44,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
     content["clips"]["speaker"] = "("
     content["datasets"]["own"]["url"] = "ftp://host/clips.zip"
     content["datasets"]["demo"]["sede"] = 1
-    content["extra"] = 1
+    content["other"] = content["modle"] = 1
     lines = mistakes_in(content)
     for path in (
         "audio.sample_rate must be above 0, is -1",
@@ -54,10 +54,11 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
         "datasets.demo.sede is not a parameter; did you mean seed?",
-        "extra is not a parameter",
+        "other is not a parameter; expected one of dataset, feature, model, datasets",
+        "modle is not a parameter; did you mean model?",
     ):
         assert any(line.startswith(f"params.yaml: {path}") for line in lines), path
-    assert len(lines) == 8
+    assert len(lines) == 9
 
 
 @pytest.mark.parametrize(("choice", "group"), [("dataset", "datasets"), ("feature", "features")])

@@ -1,6 +1,8 @@
 """Files that are whole or absent, and the comma-separated ones among them."""
 
 import csv
+import glob
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,11 +16,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write a file or a folder at, then move it into place.
 
     Where the block raises, what it wrote is deleted and `path` is as it was. A new file takes the old
-    one's place, so a link into a cache is never written through.
+    one's place, so a link into a cache is never written through. What a killed run left is deleted by the
+    next, which has a name of its own: a process of the old one that still writes does not write to it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    _delete(part)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        _delete(left)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         if path.is_dir() and not path.is_symlink():

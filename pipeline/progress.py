@@ -42,6 +42,10 @@ class Progress:
             self._last = time.monotonic()
             print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}", flush=True)
 
+    def note(self, text: str) -> None:
+        """Say something about the work, on a line of its own."""
+        tqdm.write(f"{self._verb}: {text}")
+
     def reset(self) -> None:
         """Start counting anew, where the total is known."""
         if not self.total:

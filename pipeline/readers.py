@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv
-from pipeline.store.layout import Rows, Store, describe
+from pipeline.params import load
+from pipeline.store.layout import Rows, Store, check, describe
 from pipeline.store.reader import rows
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Side:
 def side(name: str, *, store: Path, split: Path) -> Side:
     """Return the side called `name` (`train`, `val`, `test`) of a feature's store.
 
-    Raises PipelineError where store and split do not hold the same clips.
+    Raises PipelineError where store and split do not hold the same clips, or the store was made with other
+    parameters than params.yaml has.
     """
-    description = describe(store)
+    description = check(describe(store), load())
     sides = {row["clip"]: row["split"] for row in read_csv(split)}
     if sides.keys() != set(description.clips):
         odd = sorted(sides.keys() ^ set(description.clips))
@@ -77,13 +79,13 @@ def batches(side: Side, batch_size: int, *, seed: int | None = None) -> "tf.data
     frames, bins = side.row_shape
 
     def gather(which: NDArray[np.int64]) -> Rows:
-        return np.take(values, which, axis=0)
+        return np.take(values, which, axis=0).astype(np.float32, copy=False)
 
-    def load(which: Any, targets: Any) -> Any:
+    def gathered(which: Any, targets: Any) -> Any:
         batch = tf.numpy_function(gather, [which], tf.float32, stateful=False)
         return tf.ensure_shape(batch, (None, frames, bins)), targets
 
     dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
     if seed is not None:
         dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).map(load).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).map(gathered).prefetch(tf.data.AUTOTUNE)

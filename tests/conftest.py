@@ -1,6 +1,12 @@
 """What the tests share: the project's folder, real clips, and small recordings of any format."""
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +26,33 @@ def real_archive() -> Path:
     if not path.exists():
         pytest.skip(f"no real clips: {path.name} does not lie in shared/data beside the project")
     return path
+
+
+@pytest.fixture(scope="session")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a dask scheduler with two workers, in folders of their own and without this project."""
+    folder = tmp_path_factory.mktemp("dask")
+    dask = str(Path(sys.executable).with_name("dask"))
+    where, log = folder / "scheduler.json", (folder / "log").open("w")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with ExitStack() as stack:
+        for name, *args in (
+            ("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+            ("worker", "--nthreads", "1", "--no-dashboard", "--name", "a"),
+            ("worker", "--nthreads", "1", "--no-dashboard", "--name", "b"),
+        ):
+            cwd = folder / "-".join([name, args[-1].strip("-")])
+            cwd.mkdir()
+            process = subprocess.Popen(
+                [dask, name, "--scheduler-file", str(where), *args], cwd=cwd, env=env, stdout=log, stderr=log
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        for _ in range(300):
+            if where.exists() and (text := where.read_text()):
+                break
+            time.sleep(0.1)
+        yield str(json.loads(text)["address"])
 
 
 @pytest.fixture

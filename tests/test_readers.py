@@ -8,22 +8,19 @@ from pipeline import readers
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.readers import Side
-from pipeline.store import writer
-from pipeline.store.layout import Rows
+from tests.store.make import make_store
 
 SIDES = ["train", "train", "train", "val", "test"]
 
 
-def _rows(start: int, stop: int) -> tuple[Rows, None]:
-    numbers = np.arange(start, stop, dtype=np.float32)[:, None, None]
-    return np.broadcast_to(numbers, (stop - start, 4, 3)), None
+ROWS = np.broadcast_to(np.arange(100, dtype=np.float32)[:, None, None], (100, 4, 3))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """100 clips of two labels; the row of clip n holds n everywhere."""
     clips = [f"{'no' if n < 40 else 'yes'}/{n:03}" for n in range(100)]
-    writer.write(tmp_path / "f.h5", _rows, clips=clips, row_shape=(4, 3), params={}, verb="write")
+    make_store(tmp_path / "f.h5", ROWS, clips=clips)
     rows = [(clip, SIDES[n % 5]) for n, clip in enumerate(clips)]
     write_csv(tmp_path / "split.csv", ["clip", "split"], reversed(rows))
     return tmp_path / "f.h5"

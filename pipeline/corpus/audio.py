@@ -1,9 +1,9 @@
-"""A file → a waveform: decode, resample, cut or pad."""
+"""Files → waveforms: decode, resample, cut or pad."""
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self
+import io
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import soundfile
@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 from pipeline.params import Section
 
 FRAMES_AT_A_TIME = 1 << 16
+
+Samples = NDArray[np.float32]
 
 
 class Audio(Section):
@@ -39,79 +41,106 @@ class Audio(Section):
         return round(self.sample_rate * self.duration)
 
 
+class Recorded(NamedTuple):
+    """What a clip was in its file."""
+
+    sample_rate: int  # Hz
+    samples: int  # per channel
+    md5: str  # of all samples, channels interleaved: int16 where the file has those, else float32
+
+
 class Undecodable(Exception):  # noqa: N818 - a verdict on a clip, which the caller counts
     """Why a file gives no waveform."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A decoded clip, and what it was in the file."""
+def decode(
+    files: Sequence[bytes], *, sample_rate: int, duration: float, padding: Literal["edge", "constant"]
+) -> tuple[Samples, list[Recorded | str]]:
+    """Return the first `duration` seconds of a few files at `sample_rate`, padded if shorter.
 
-    waveform: NDArray[np.float32]
-    sample_rate: int  # Hz, as recorded
-    samples: int  # per channel, as recorded
-    md5: str  # of all samples as recorded, float32, channels interleaved
-
-
-def decode(path: Path, audio: Audio) -> Recording:
-    """Return the first `audio.duration` seconds of a file at `audio.sample_rate`, padded if shorter.
-
-    Channels are averaged, then resampled by soxr's HQ. Equals, value for value,
+    Channels are averaged, then resampled by soxr's HQ. Each equals, value for value,
     `librosa.util.fix_length(librosa.load(path, sr=sample_rate, duration=duration)[0],
     size=round(sample_rate * duration), mode=padding)`.
 
     Args:
-        path: a file in any format that libsndfile reads.
-        audio: the rate, length and padding.
+        files: the files' bytes, in any format that libsndfile reads.
+        sample_rate: Hz.
+        duration: seconds.
+        padding: `edge` repeats the last sample, `constant` adds zeros.
 
     Returns:
-        waveform (audio.samples,), float32, full scale at ±1.
-
-    Raises:
-        Undecodable: the file cannot be read, holds no samples, or some that are not finite.
+        waveforms (files, round(sample_rate * duration)), float32, full scale at ±1; and for each what it
+        was in the file, or why it cannot be decoded: it cannot be read, holds no samples, or some that are
+        not finite. Its waveform is silence then.
     """
-    digest = hashlib.md5(usedforsecurity=False)
-    samples = 0
+    length = round(sample_rate * duration)
+    waveforms = np.zeros((len(files), length), np.float32)
+    verdicts: list[Recorded | str] = []
+    heads: dict[tuple[int, int], list[tuple[int, Samples]]] = {}
+    for number, file in enumerate(files):
+        try:
+            head, recorded = _read(file, duration)
+        except Undecodable as reason:
+            verdicts.append(str(reason))
+        else:
+            verdicts.append(recorded)
+            heads.setdefault((recorded.sample_rate, len(head)), []).append((number, head))
+    for (rate, _), alike in heads.items():
+        resampled = _resample([head for _, head in alike], rate, sample_rate)
+        for (number, _), waveform in zip(alike, resampled, strict=True):
+            waveforms[number] = _fix_length(waveform, length, padding)
+    for number in np.flatnonzero(~np.isfinite(waveforms).all(axis=1)).tolist():
+        waveforms[number], verdicts[number] = 0, "holds samples too large to resample"
+    return waveforms, verdicts
+
+
+def _read(content: bytes, duration: float) -> tuple[Samples, Recorded]:
+    """Return the mono samples of the first `duration` seconds, and what was recorded."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate = file.samplerate
-            frames = int(audio.duration * rate)
+            frames = int(duration * rate)
             if not frames:
                 raise Undecodable(f"audio.duration is shorter than one sample at {rate} Hz")
-            head = file.read(frames, dtype="float32")
-            block = head
-            while len(block):
-                digest.update(np.ascontiguousarray(block).data)
+            # libsndfile reads these faster as what they are; as floats they are 32,768ths, exactly.
+            whole = file.subtype == "PCM_16"
+            dtype = "int16" if whole else "float32"
+            head = block = file.read(frames, dtype=dtype)
+            digest, samples, wanted = hashlib.md5(block, usedforsecurity=False), len(block), frames
+            while len(block) == wanted:
+                _check_finite(block)
+                wanted = FRAMES_AT_A_TIME
+                block = file.read(wanted, dtype=dtype)
+                digest.update(block)
                 samples += len(block)
-                if not np.isfinite(block).all():
-                    raise Undecodable("holds samples that are not finite")
-                block = file.read(FRAMES_AT_A_TIME, dtype="float32")
+            _check_finite(block)
     except (soundfile.LibsndfileError, OSError) as error:
         raise Undecodable(str(getattr(error, "error_string", error))) from None
     if not samples:
         raise Undecodable("holds no samples")
+    if whole:
+        head = head * np.float32(1 / 32768)
     mono = head if head.ndim == 1 else np.mean(head.T, axis=0)
-    waveform = _fix_length(_resample(mono, rate, audio.sample_rate), audio.samples, audio.padding)
-    if not np.isfinite(waveform).all():
-        raise Undecodable("holds samples too large to resample")
-    return Recording(
-        waveform=waveform,
-        sample_rate=rate,
-        samples=samples,
-        md5=digest.hexdigest(),
-    )
+    return mono, Recorded(rate, samples, digest.hexdigest())
 
 
-def _resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
+def _check_finite(block: NDArray[np.float32 | np.int16]) -> None:
+    if not np.isfinite(block).all():
+        raise Undecodable("holds samples that are not finite")
+
+
+def _resample(waveforms: list[Samples], rate: int, target: int) -> Sequence[Samples]:
+    """Return waveforms of one length at another rate."""
     if rate == target:
-        return waveform
-    resampled: NDArray[np.float32] = soxr.resample(waveform, rate, target, quality="soxr_hq")
+        return waveforms
+    # As channels of one recording they take half the time, and come out the same bit for bit.
+    together = np.stack(waveforms, axis=1)
+    resampled = soxr.resample(together, rate, target, quality="soxr_hq").T
     # librosa rounds the length up, soxr to the nearest: the missing sample is silence there.
-    return _fix_length(resampled, int(np.ceil(len(waveform) * (float(target) / rate))), "constant")
+    length = int(np.ceil(len(together) * (float(target) / rate)))
+    return [_fix_length(waveform, length, "constant") for waveform in resampled]
 
 
-def _fix_length(
-    waveform: NDArray[np.float32], samples: int, padding: Literal["edge", "constant"]
-) -> NDArray[np.float32]:
+def _fix_length(waveform: Samples, samples: int, padding: Literal["edge", "constant"]) -> Samples:
     missing = max(0, samples - len(waveform))
-    return np.pad(waveform[:samples], (0, missing), mode=padding)
+    return np.pad(waveform[:samples], (0, missing), mode=padding) if missing else waveform[:samples]

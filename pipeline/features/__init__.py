@@ -1,22 +1,35 @@
 """One file per feature: waveforms → (clips, frames, bins).
 
-The file's name is the feature's name in params.yaml, the class in it the name with a capital letter.
+The file's name is the feature's name in params.yaml, the class in it the name with a capital letter. What
+several features share stands here: frames, spectra, mel bands and decibels.
+
+Equal waveforms give equal bytes on any processor of one architecture. So there is no BLAS here, whose sums
+differ with the processor, the number of rows and of threads, and none of NumPy's functions that choose their
+code by the processor and do not round exactly: log10, abs of complex numbers.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.fft
+import scipy.sparse
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from pipeline.params import FILE, Choice
 
-# So many clips' frames stay in a core's cache from the window to the spectrum.
-CLIPS_AT_A_TIME = 8
-
+# (clips, samples) float32 → (clips, frames, bins) float32.
 Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+# The coefficients of the windows as sums of cosines: a[0] - a[1] cos(2 pi t / T) + a[2] cos(4 pi t / T).
+WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "boxcar": (1.0,)}
+
+# As librosa.power_to_db has them: powers below this count as this, and a clip's decibels below its
+# loudest value less this range as that.
+MIN_POWER = np.float32(1e-10)
+RANGE_DB = np.float32(80)
 
 
 class Feature(Choice):
@@ -24,6 +37,8 @@ class Feature(Choice):
 
     # Whether the values are magnitudes, none below 0, on a linear scale.
     magnitudes: ClassVar[bool] = False
+
+    dtype: Literal["float32", "float16"]
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int]:
@@ -33,10 +48,141 @@ class Feature(Choice):
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function that computes the feature of waveforms recorded at `sample_rate` Hz.
 
-        It is made once and pickled to the processes that call it. It takes (clips, samples) float32 and
-        returns (clips, frames, bins) float32. A clip's values depend on that clip alone: not on how many
-        are passed at once, nor on which.
+        It is made once and pickled to the processes that call it, with a few clips at a time, whose
+        arrays then stay in a core's cache. It takes (clips, samples) float32 and returns (clips, frames,
+        bins) float32. A clip's values depend on that clip alone: not on how many are passed at once, nor
+        on which.
         """
+
+
+class Spectral(Feature):
+    """A feature of the short-time Fourier transform's frames, and how these are cut."""
+
+    n_fft: int = Field(ge=2)
+    win_length: int = Field(ge=1)
+    hop_length: int = Field(ge=1)
+    window: Literal["hann", "hamming", "blackman", "boxcar"]
+    center: bool
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.win_length > self.n_fft:
+            raise ValueError(
+                f"must have win_length no greater than n_fft, has {self.win_length} and {self.n_fft}"
+            )
+        return self
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a clip of `samples` samples; 0 if it is too short."""
+        padded = samples + 2 * (self.n_fft // 2) if self.center else samples
+        return max(0, 1 + (padded - self.n_fft) // self.hop_length)
+
+    def spectra(self) -> "Spectra":
+        """Return the function from waveforms to spectra."""
+        return Spectra(self.n_fft, self.win_length, self.hop_length, self.window, center=self.center)
+
+
+class Spectra:
+    """The short-time Fourier transform.
+
+    `librosa.stft(y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window,
+    center=center).T`: frames start every `hop_length` samples and are multiplied by a periodic window, in
+    their middle where it is shorter. Centred frames have half a frame of zeros before the clip's first
+    sample and after its last.
+    """
+
+    def __init__(self, n_fft: int, win_length: int, hop_length: int, window: str, *, center: bool) -> None:
+        self._hop_length = hop_length
+        self._padding = n_fft // 2 if center else 0
+        # scipy.signal has these windows too, and takes two seconds to import.
+        angle = 2 * np.pi * np.arange(win_length) / win_length
+        weights = sum(a * (-1) ** k * np.cos(k * angle) for k, a in enumerate(WINDOWS[window]))
+        before = (n_fft - win_length) // 2
+        self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(np.float32)
+
+    def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Return the spectra of `waveforms` (clips, samples): (clips, frames, 1 + n_fft // 2)."""
+        padded = np.pad(waveforms, ((0, 0), (self._padding, self._padding))) if self._padding else waveforms
+        framed = np.lib.stride_tricks.sliding_window_view(padded, len(self._window), axis=1)
+        spectra: NDArray[np.complex64] = scipy.fft.rfft(
+            framed[:, :: self._hop_length] * self._window, axis=-1, overwrite_x=True
+        )
+        return spectra
+
+    def power(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the squared magnitudes of the spectra: (clips, frames, 1 + n_fft // 2)."""
+        spectra = self(waveforms)
+        power = np.square(spectra.real)
+        power += np.square(spectra.imag)
+        return power
+
+
+class Mel(Spectral):
+    """A feature of the mel bands' decibels."""
+
+    n_mels: int = Field(ge=1)
+    fmin: float = Field(ge=0)
+    fmax: float | None = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _band_is_not_empty(self) -> Self:
+        if self.fmax is not None and self.fmax <= self.fmin:
+            raise ValueError(f"must have fmax above fmin, has {self.fmax:g} and {self.fmin:g}")
+        return self
+
+    def decibels(self, sample_rate: int) -> "Decibels":
+        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB."""
+        import librosa
+
+        filters = librosa.filters.mel(
+            sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
+        )
+        return Decibels(self.spectra(), scipy.sparse.csr_array(filters))
+
+
+class Decibels:
+    """The log mel spectrogram, `librosa.power_to_db(librosa.feature.melspectrogram(y=y, …))`.
+
+    Slaney's mel scale and area normalisation. Powers below 1e-10 count as 1e-10, and in each clip
+    decibels more than 80 below the largest as 80 below it.
+    """
+
+    def __init__(self, spectra: Spectra, filters: scipy.sparse.csr_array) -> None:
+        self._spectra = spectra
+        self._filters = filters
+
+    def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the decibels of `waveforms` (clips, samples): (n_mels, clips, frames)."""
+        power = self._spectra.power(waveforms)
+        clips, frames, bins = power.shape
+        # A sparse product adds up each band's few bins in order.
+        mel = self._filters @ np.ascontiguousarray(power.reshape(-1, bins).T)
+        decibels = to_decibels(np.maximum(mel, MIN_POWER)).reshape(-1, clips, frames)
+        loudest = decibels.max(axis=(0, 2), keepdims=True)
+        np.maximum(decibels, loudest - RANGE_DB, out=decibels)
+        return decibels
+
+
+def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 10 log10 of normal numbers above 0, to 1e-5 dB, in operations that round alike everywhere.
+
+    A number is m 2^e with m from √½ to √2, and ln m = 2 artanh z with z = (m - 1) / (m + 1), whose series
+    z + z³/3 + z⁵/5 + … needs four terms here (Abramowitz & Stegun 4.1.27).
+    """
+    bits = power.view(np.int32)
+    exponent = (bits - np.float32(np.sqrt(0.5)).view(np.int32)) >> 23
+    mantissa = (bits - (exponent << 23)).view(np.float32)
+    z = (mantissa - 1) / (mantissa + 1)
+    square = z * z
+    series = square * np.float32(1 / 7)
+    for term in (1 / 5, 1 / 3, 1):
+        series += np.float32(term)
+        if term < 1:
+            series *= square
+    series *= z
+    series *= np.float32(20 / np.log(10))
+    series += exponent * np.float32(10 * np.log10(2))
+    return series
 
 
 def too_short(name: str, samples: int) -> str:
@@ -45,33 +191,3 @@ def too_short(name: str, samples: int) -> str:
         f"{FILE}: features.{name} has no frame in a clip of {samples} samples: lower its n_fft, or raise"
         " audio.duration"
     )
-
-
-def frames(samples: int, *, n_fft: int, hop_length: int) -> int:
-    """Return how many whole frames of `n_fft` samples `samples` hold, `hop_length` apart; 0 if none."""
-    return max(0, 1 + (samples - n_fft) // hop_length)
-
-
-def spectra(
-    waveforms: NDArray[np.float32], *, n_fft: int, hop_length: int
-) -> Iterator[NDArray[np.complex64]]:
-    """Yield the short-time Fourier transform of a few clips at a time, in order.
-
-    Frames start every `hop_length` samples from the first sample on, are multiplied by a periodic Hann
-    window and not padded: `librosa.stft(y, n_fft=n_fft, hop_length=hop_length, center=False)`,
-    transposed.
-
-    Args:
-        waveforms: (clips, samples).
-        n_fft: samples per frame.
-        hop_length: samples from one frame to the next.
-
-    Yields:
-        (some clips, frames, 1 + n_fft // 2).
-    """
-    # scipy.signal has this window too, and takes two seconds to import.
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
-    for start in range(0, len(waveforms), CLIPS_AT_A_TIME):
-        some = waveforms[start : start + CLIPS_AT_A_TIME]
-        framed = np.lib.stride_tricks.sliding_window_view(some, n_fft, axis=1)[:, ::hop_length]
-        yield scipy.fft.rfft(framed * window, axis=-1)

@@ -1,23 +1,22 @@
 """data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: every clip as an array, read once."""
 
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from pipeline import params
 from pipeline.corpus import clips
-from pipeline.corpus.audio import Audio, Recording, Undecodable, decode
+from pipeline.corpus.audio import Audio, Recorded, decode
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.errors import PipelineError, run
 from pipeline.files import replacing, write_csv
-from pipeline.store import writer
-from pipeline.store.layout import Rows, describe
-from pipeline.store.reader import rows
+from pipeline.store import kept
+from pipeline.store.layout import describe
+from pipeline.store.writer import Known, Work, write
 
 RAW = Path("data/raw")
 WAVEFORMS = Path("data/waveforms.h5")
+CLIPS = Path("data/clips.csv")
 
 
 def main() -> None:
@@ -25,53 +24,52 @@ def main() -> None:
     audio = params.read("audio", Audio)
     naming = params.read("clips", Naming)
     found = clips.find(RAW)
-    write = partial(
-        writer.write,
+    shape = audio.model_dump(include={"sample_rate", "duration", "padding"})
+    fill = partial(
+        write,
+        work=Work(_read, partial(decode, **shape)),
         row_shape=(audio.samples,),
-        params={"audio": audio.model_dump(include={"sample_rate", "duration", "padding"})},
+        dtype="float32",
+        params={"audio": shape},
     )
+    last = kept.find("decode")
     with replacing(WAVEFORMS) as store:
-        blocks = write(store, partial(_decode, found, audio, naming), clips=found, verb="decode")
-        notes = list(chain.from_iterable(blocks))
-        kept = [number for number, note in enumerate(notes) if isinstance(note, Clip)]
-        good = [note for note in notes if isinstance(note, Clip)]
+        notes = fill(
+            store,
+            inputs=found,
+            clips=found,
+            verb="decode",
+            known=describe(last / WAVEFORMS.name) if last else None,
+        )
+        before = clips.read(last / CLIPS.name) if last else []
+        good = [
+            _clip(clip, before[note.row] if isinstance(note, Known) else note, naming)
+            for clip, note in zip(found, notes, strict=True)
+            if not isinstance(note, str)
+        ]
         rejects = [(clip, note) for clip, note in zip(found, notes, strict=True) if isinstance(note, str)]
         _check(rejects, audio.max_rejects, len(good))
         if rejects:
-            write(store, partial(_copy, store, kept), clips=[clip.clip for clip in good], verb="keep")
-    clips.write(Path("data/clips.csv"), good)
+            ids = [clip.clip for clip in good]
+            fill(store, inputs=ids, clips=ids, verb="keep", known=describe(store))
+    clips.write(CLIPS, good)
     write_csv(Path("data/rejects.csv"), ["clip", "reason"], rejects)
+    kept.keep("decode", [WAVEFORMS, CLIPS])
 
 
-def _decode(
-    found: list[str], audio: Audio, naming: Naming, start: int, stop: int
-) -> tuple[Rows, list[Clip | str]]:
-    waveforms = np.zeros((stop - start, audio.samples), np.float32)
-    notes: list[Clip | str] = []
-    for row, clip in zip(waveforms, found[start:stop], strict=True):
-        try:
-            recording = decode(RAW / clip, audio)
-        except Undecodable as reason:
-            notes.append(str(reason))
-        else:
-            row[:] = recording.waveform
-            notes.append(_describe(clip, recording, naming))
-    return waveforms, notes
+def _read(ids: Sequence[str]) -> list[bytes]:
+    return [(RAW / clip).read_bytes() for clip in ids]
 
 
-def _describe(clip: str, recording: Recording, naming: Naming) -> Clip:
+def _clip(clip: str, recorded: Recorded | Clip, naming: Naming) -> Clip:
     return Clip(
         clip=clip,
         label=clip.partition("/")[0],
         speaker=clips.speaker(clip, naming),
-        sample_rate=recording.sample_rate,
-        samples=recording.samples,
-        md5=recording.md5,
+        sample_rate=recorded.sample_rate,
+        samples=recorded.samples,
+        md5=recorded.md5,
     )
-
-
-def _copy(store: Path, kept: list[int], start: int, stop: int) -> tuple[Rows, None]:
-    return rows(describe(store))[kept[start:stop]], None
 
 
 def _check(rejects: list[tuple[str, str]], allowed: int, good: int) -> None:

@@ -1,28 +1,37 @@
 """Reads rows of a store without copying them."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from pipeline.errors import PipelineError
-from pipeline.store.layout import DTYPE, Rows, Store, checksum
+from pipeline.store.layout import Rows, Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store's rows are: what another process needs to read them, and no more."""
+
+    path: Path
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+
+    def rows(self) -> Rows:
+        """Return all rows, mapped from the file, read-only: (clips, ...).
+
+        Only what is touched is read. The file needs no handle of HDF5's, so threads and processes can
+        read it at once.
+        """
+        return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+
+def place(store: Store) -> Place:
+    """Return where the rows of `store` are."""
+    return Place(store.path, store.dtype, store.offset, store.shape)
 
 
 def rows(store: Store) -> Rows:
-    """Return all rows of `store`, mapped from the file, read-only: (clips, ...) float32.
-
-    Only what is touched is read. The file needs no handle of HDF5's, so the same store can be read by
-    threads and processes at once.
-    """
-    return np.memmap(store.path, DTYPE, mode="r", offset=store.offset, shape=store.shape)
-
-
-def validate(store: Store) -> None:
-    """Raise PipelineError naming the first block of rows that is not as it was written."""
-    values = rows(store)
-    for block, expected in enumerate(store.crc32):
-        start, stop = block * store.block, min((block + 1) * store.block, len(values))
-        found = checksum(values[start:stop])
-        if found != expected:
-            raise PipelineError(
-                f"{store.path}: rows {start} to {stop - 1} ({store.clips[start]} and on) have the CRC-32"
-                f" {found:08x}, expected {expected:08x}: delete the file and run dvc repro or dvc checkout"
-            )
+    """Return all rows of `store`, mapped from the file, read-only: (clips, ...)."""
+    return place(store).rows()

@@ -2,9 +2,14 @@
 
 import hashlib
 import importlib
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +20,35 @@ from ruamel.yaml import YAML
 
 from pipeline.files import read_csv
 from pipeline.store.layout import describe
-from pipeline.store.reader import rows, validate
+from pipeline.store.layout import digests as digests_of
+from pipeline.store.reader import rows
 from tests.conftest import ROOT
 
-STAGES = ("decode", "split", "featurize stft", "featurize mfcc")
+STAGES = ("decode", "split", "featurize stft", "featurize logmel", "featurize mfcc")
+BACKENDS = ("threading", "loky")
 
 
 class Folder:
     """A project's folder with clips in data/raw and params.yaml as committed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clips: int = 150) -> None:
         self.path = path
         self.params: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
         generator = np.random.default_rng(0)
-        for number in range(150):
-            file = path / f"data/raw/label {number % 3}/s{number // 5}_nohash_{number % 5}.wav"
+        for number in range(clips):
+            file = path / f"data/raw/label {number % 3}/s{number * 7 % 30}_nohash_{number // 30}.wav"
             file.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(file, generator.uniform(-0.5, 0.5, generator.integers(8000, 16000)), 16000)
 
-    def run(self, stage: str, *, jobs: int = 2) -> None:
+    def run(self, stage: str, *, jobs: int = 2, **environment: str) -> None:
         """Run a stage's main, in the folder, with its arguments."""
         self.write_params()
         name, *args = stage.split()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.path)
             patch.setenv("PIPELINE_JOBS", str(jobs))
+            for name_, value in environment.items():
+                patch.setenv(name_, value)
             patch.setattr("sys.argv", [name, *args])
             importlib.import_module(f"pipeline.stages.{name}").main()
 
@@ -67,7 +76,7 @@ class Folder:
         return {
             path.relative_to(self.path).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
             for path in sorted((self.path / "data").rglob("*"))
-            if path.suffix in (".h5", ".csv")
+            if path.suffix in (".h5", ".csv") and "kept" not in path.parts
         }
 
 
@@ -76,17 +85,126 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "project")
 
 
-def test_every_output_is_the_same_for_any_number_of_jobs(folder: Folder, tmp_path: Path) -> None:
-    """Tables and stores have the same bytes for 1, 2 and 4 jobs, in another folder too."""
+def test_every_output_is_the_same_whoever_computes(folder: Folder, tmp_path: Path) -> None:
+    """Tables and stores have the same bytes for 1, 2 and 4 threads or processes, in another folder too."""
     for stage in STAGES:
         folder.run(stage, jobs=1)
     expected = folder.digests()
-    assert len(expected) == 6
-    for jobs in (2, 4):
-        other = Folder(tmp_path / f"{jobs} jobs")
-        for stage in STAGES:
-            other.run(stage, jobs=jobs)
-        assert other.digests() == expected
+    assert len(expected) == 7
+    for backend in BACKENDS:
+        for jobs in (2, 4):
+            other = Folder(tmp_path / f"{jobs} {backend}")
+            for stage in STAGES:
+                other.run(stage, jobs=jobs, PIPELINE_BACKEND=backend)
+            assert other.digests() == expected
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("backend", "stages"), [("dask", ["decode", "featurize mfcc"]), ("ray", ["decode"])])
+def test_every_output_is_the_same_from_machines_without_this_folder(
+    folder: Folder, tmp_path: Path, request: pytest.FixtureRequest, backend: str, stages: list[str]
+) -> None:
+    """Workers elsewhere, with neither the clips nor the project's code, give the same bytes."""
+    scheduler = {"PIPELINE_SCHEDULER": request.getfixturevalue("dask")} if backend == "dask" else {}
+    other = Folder(tmp_path / "other")
+    for stage in stages:
+        folder.run(stage)
+        other.run(stage, PIPELINE_BACKEND=backend, **scheduler)
+    assert other.digests() == folder.digests()
+
+
+def test_new_clips_alone_are_computed(
+    folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With clips added, removed, renamed and changed, known rows are copied; the bytes are a new run's."""
+    stages = [stage for stage in STAGES if stage != "split"]
+    for stage in stages:
+        folder.run(stage)
+    other = Folder(tmp_path / "other", clips=156)
+    for each in (folder, other):
+        raw = each.path / "data/raw"
+        (raw / "label 0/s0_nohash_0.wav").unlink(missing_ok=True)
+        (raw / "label 1/s7_nohash_0.wav").rename(raw / "label 2/renamed.wav")
+        soundfile.write(raw / "label 2/s14_nohash_0.wav", np.full(9000, 0.25), 16000)
+    for file in (other.path / "data/raw").glob("*/*_nohash_5.wav"):
+        shutil.copy(file, folder.path / file.relative_to(other.path))
+    capsys.readouterr()
+    for stage in stages:
+        folder.run(stage)
+        assert "148 copied, 7 computed" in capsys.readouterr().out
+        other.run(stage)
+        assert "copied" not in capsys.readouterr().out
+    assert folder.digests() == other.digests()
+
+
+def test_other_code_copies_nothing(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    """What another version of the code or of a library computed is computed anew."""
+    folder.run("decode")
+    made_by = folder.path / "data/kept/decode/made-by.json"
+    for key in json.loads(made_by.read_text()):
+        folder.run("decode")
+        assert "150 copied, 0 computed" in capsys.readouterr().out
+        made_by.write_text(json.dumps({**json.loads(made_by.read_text()), key: "another"}))
+        folder.run("decode")
+        assert "copied" not in capsys.readouterr().out
+
+
+KILLED = """if True:
+    import sys
+    from pipeline.stages import {name}
+    sys.argv = {argv}
+    print("ready", flush=True)
+    {name}.main()
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("stage", ["decode", "featurize mfcc"])
+def test_a_killed_stage_leaves_nothing_half_written(folder: Folder, stage: str, backend: str) -> None:
+    """After SIGKILL at each of 6 random moments every file is whole or absent; a run gives the same bytes."""
+    folder.run("decode")
+    folder.run(stage)
+    expected = folder.digests()
+    outputs = [name for name in expected if ("mfcc" in name) == ("mfcc" in stage)]
+    name, *_ = argv = stage.split()
+    command = [sys.executable, "-c", KILLED.format(name=name, argv=argv)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PIPELINE_BACKEND": backend, "PIPELINE_JOBS": "2"}
+    moments = np.random.default_rng(0).uniform(size=60)
+    longest, killed = 60.0, 0
+    for moment in (1, *moments):
+        for output in outputs:
+            (folder.path / output).unlink(missing_ok=True)
+        if killed < 3:  # else it copies what the last whole run kept
+            shutil.rmtree(folder.path / "data/kept", ignore_errors=True)
+        with subprocess.Popen(
+            command, cwd=folder.path, env=env, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            start = time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moment * longest)
+            process.kill()
+        longest = min(longest, time.monotonic() - start) if process.returncode == 0 else longest
+        killed += process.returncode == -signal.SIGKILL
+        assert folder.digests().items() <= expected.items()
+        if killed == 6:
+            break
+    assert killed == 6
+    folder.run(stage)
+    assert folder.digests() == expected
+    assert not list((folder.path / "data").rglob("*.part"))
+
+
+def test_a_store_of_other_parameters_is_refused(folder: Folder) -> None:
+    """A stage run by hand on waveforms that params.yaml no longer means says which parameter differs."""
+    folder.run("decode")
+    folder.params["audio"]["sample_rate"] = 8000
+    output = folder.fails("featurize stft")
+    assert (
+        "data/waveforms.h5 was made with audio.sample_rate 22050, params.yaml has 8000: run dvc repro"
+        in output
+    )
 
 
 def test_stores_are_whole_and_in_the_order_of_the_table(folder: Folder) -> None:
@@ -98,7 +216,7 @@ def test_stores_are_whole_and_in_the_order_of_the_table(folder: Folder) -> None:
     assert len(clips) == 150
     for name in ("waveforms.h5", "features/stft.h5", "features/mfcc.h5"):
         store = describe(folder.path / "data" / name)
-        validate(store)
+        assert digests_of(rows(store)).tolist() == store.checksums.tolist()
         assert store.clips == clips
         assert store.params["audio"] == {"sample_rate": 22050, "duration": 0.8, "padding": "edge"}
     assert store.params["feature"]["n_mfcc"] == 39

@@ -1,0 +1,110 @@
+"""`python -m pipeline.store`, on a store beside its clips.csv."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.corpus import clips
+from pipeline.corpus.clips import Clip
+from pipeline.store.layout import describe
+from tests.conftest import ROOT
+from tests.store.make import make_store
+
+CLIPS = [f"{'no' if n < 4 else 'yes'}/{n}.wav" for n in range(10)]
+VALUES = np.random.default_rng(0).normal(size=(10, 6, 4)).astype(np.float32)
+PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "n": 3}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, params=PARAMS)
+    clips.write(
+        tmp_path / "data/clips.csv", [Clip(clip, clip.partition("/")[0], "s", 1, 1, "m") for clip in CLIPS]
+    )
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump({"audio": {"sample_rate": 8000}, "features": {"x": {"n": 3}}}, file)
+    return tmp_path
+
+
+def _run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.store", *args]
+    return subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_describe_tells_what_there_is(folder: Path) -> None:
+    """Shape, type, bytes, parameters, ranges and clips of each label, as JSON and as text."""
+    summary = json.loads(_run(folder, "describe", "a.h5", "--json").stdout)
+    assert summary["shape"] == [10, 6, 4]
+    assert summary["dtype"] == "float32"
+    assert summary["bytes"] == (folder / "a.h5").stat().st_size
+    assert summary["params"] == PARAMS
+    assert summary["labels"] == {"no": 4, "yes": 6}
+    expected = {"min": VALUES.min(), "max": VALUES.max(), "mean": VALUES.mean(), "std": VALUES.std()}
+    assert summary["values"] == pytest.approx(expected, rel=1e-5)
+    text = _run(folder, "describe", "a.h5").stdout
+    assert "a.h5: 10 x 6 x 4 float32" in text
+    assert "no                         4" in text
+
+
+def test_a_sound_store_is_valid(folder: Path) -> None:
+    """Nothing is wrong with what was just written."""
+    result = _run(folder, "validate", "a.h5")
+    assert result.returncode == 0
+    assert result.stdout == "a.h5: 10 clips: layout, ids, parameters, checksums and values hold\n"
+    assert json.loads(_run(folder, "validate", "a.h5", "--json").stdout)["faults"] == []
+
+
+def _flip_a_bit(folder: Path) -> None:
+    store = describe(folder / "a.h5")
+    content = bytearray(store.path.read_bytes())
+    content[store.offset + 3 * 96] ^= 1
+    store.path.write_bytes(content)
+
+
+def _write_nan(folder: Path) -> None:
+    values = VALUES.copy()
+    values[5, 0, 0] = np.nan
+    make_store(folder / "a.h5", values, clips=CLIPS, params=PARAMS)
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "a.h5"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _lose_a_clip(folder: Path) -> None:
+    path = folder / "data/clips.csv"
+    clips.write(path, [clip for clip in clips.read(path) if clip.clip != "no/2.wav"])
+
+
+def _change_a_parameter(folder: Path) -> None:
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("n: 3", "n: 4"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_flip_a_bit, "row 3, no/3.wav, has another checksum than when it was written"),
+        (_write_nan, "row 5, yes/5.wav, has infinite values or NaN"),
+        (_cut, "a.h5"),
+        (_lose_a_clip, "its 10 ids are not the 9 of clips.csv, the first is 'no/2.wav' for 'no/3.wav'"),
+        (_change_a_parameter, "was made with features.x.n 3, params.yaml has 4: run dvc repro"),
+    ],
+)
+def test_what_is_wrong_is_named(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+    """Each kind of damage ends with status 1 and one message without a traceback, in JSON too."""
+    damage(folder)
+    result = _run(folder, "validate", "a.h5")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert _run(folder, "validate", "a.h5", "--json").returncode == 1

@@ -17,7 +17,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 import pipeline
 from pipeline.errors import PipelineError
 
-LOCAL = ("threading", "loky")
+LOCAL = ("loky", "threading")
 REMOTE = ("dask", "ray")
 ATTEMPTS = 4
 TASKS_PER_WORKER = 4
@@ -47,7 +47,7 @@ def jobs() -> int:
 
 
 def backend() -> str:
-    """Return joblib's backend: PIPELINE_BACKEND, or threading. Raises PipelineError where it is none."""
+    """Return joblib's backend: PIPELINE_BACKEND, or loky. Raises PipelineError where it is none."""
     name = os.environ.get("PIPELINE_BACKEND", "").strip() or LOCAL[0]
     if name not in LOCAL + REMOTE:
         raise PipelineError(f"PIPELINE_BACKEND must be one of {', '.join(LOCAL + REMOTE)}, is {name!r}")
@@ -106,6 +106,8 @@ def _results(
 ) -> Iterator[Answer[Result]]:
     # Ray's backend returns lists alone: there the tasks go out in waves, or memory would hold them all.
     streams = config["backend"] != "ray"
+    if config["backend"] in LOCAL:  # a process takes half a second to start
+        config = {**config, "n_jobs": min(config["n_jobs"], len(tasks))}
     with joblib.parallel_config(**config):
         workers = joblib.Parallel(return_as="generator" if streams else "list")
     wave = len(tasks) if streams else TASKS_PER_WORKER * workers.n_jobs
@@ -159,14 +161,14 @@ class _Here(Generic[Task, Result]):
 
 
 def _answer(function: Callable[[Task], Result], task: Task) -> Answer[Result]:
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         return function(task), None
     except PipelineError as mistake:
         return None, str(mistake)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the C library keep what arrays leave behind, for the next ones.
 
     glibc hands large blocks back to the system, which clears every page anew: half of the time of work

@@ -61,7 +61,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_backend_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """PIPELINE_BACKEND that is no backend is an error that lists them."""
     monkeypatch.setenv("PIPELINE_BACKEND", "spark")
-    with pytest.raises(PipelineError, match="one of threading, loky, dask, ray, is 'spark'"):
+    with pytest.raises(PipelineError, match="one of loky, threading, dask, ray, is 'spark'"):
         parallel.backend()
 
 

@@ -86,9 +86,9 @@ def decode(
             verdicts.append(recorded)
             heads.setdefault((recorded.sample_rate, len(head)), []).append((number, head))
     for (rate, _), alike in heads.items():
-        resampled = _resample([head for _, head in alike], rate, sample_rate)
-        for (number, _), waveform in zip(alike, resampled, strict=True):
-            waveforms[number] = _fix_length(waveform, length, padding)
+        numbers, together = zip(*alike, strict=True)
+        resampled = _resample(np.stack(together, axis=1), rate, sample_rate)
+        waveforms[list(numbers)] = _fix_length(resampled.T, length, padding)
     for number in np.flatnonzero(~np.isfinite(waveforms).all(axis=1)).tolist():
         waveforms[number], verdicts[number] = 0, "holds samples too large to resample"
     return waveforms, verdicts
@@ -105,15 +105,15 @@ def _read(content: bytes, duration: float) -> tuple[Samples, Recorded]:
             # libsndfile reads these faster as what they are; as floats they are 32,768ths, exactly.
             whole = file.subtype == "PCM_16"
             dtype = "int16" if whole else "float32"
-            head = block = file.read(frames, dtype=dtype)
-            digest, samples, wanted = hashlib.md5(block, usedforsecurity=False), len(block), frames
-            while len(block) == wanted:
-                _check_finite(block)
-                wanted = FRAMES_AT_A_TIME
-                block = file.read(wanted, dtype=dtype)
+            wanted = max(frames, FRAMES_AT_A_TIME)
+            block = file.read(wanted, dtype=dtype)
+            head, samples, digest = block[:frames], 0, hashlib.md5(usedforsecurity=False)
+            while len(block):
+                if not (whole or np.isfinite(block).all()):
+                    raise Undecodable("holds samples that are not finite")
                 digest.update(block)
                 samples += len(block)
-            _check_finite(block)
+                block = file.read(wanted, dtype=dtype) if len(block) == wanted else block[:0]
     except (soundfile.LibsndfileError, OSError) as error:
         raise Undecodable(str(getattr(error, "error_string", error))) from None
     if not samples:
@@ -124,23 +124,18 @@ def _read(content: bytes, duration: float) -> tuple[Samples, Recorded]:
     return mono, Recorded(rate, samples, digest.hexdigest())
 
 
-def _check_finite(block: NDArray[np.float32 | np.int16]) -> None:
-    if not np.isfinite(block).all():
-        raise Undecodable("holds samples that are not finite")
-
-
-def _resample(waveforms: list[Samples], rate: int, target: int) -> Sequence[Samples]:
-    """Return waveforms of one length at another rate."""
+def _resample(waveforms: Samples, rate: int, target: int) -> Samples:
+    """Return waveforms (samples, clips) at another rate."""
     if rate == target:
         return waveforms
-    # As channels of one recording they take half the time, and come out the same bit for bit.
-    together = np.stack(waveforms, axis=1)
-    resampled = soxr.resample(together, rate, target, quality="soxr_hq").T
+    # As channels of one recording they take less time, and come out the same bit for bit.
+    resampled: Samples = soxr.resample(waveforms, rate, target, quality="soxr_hq")
     # librosa rounds the length up, soxr to the nearest: the missing sample is silence there.
-    length = int(np.ceil(len(together) * (float(target) / rate)))
-    return [_fix_length(waveform, length, "constant") for waveform in resampled]
+    length = int(np.ceil(len(waveforms) * (float(target) / rate)))
+    return _fix_length(resampled.T, length, "constant").T
 
 
-def _fix_length(waveform: Samples, samples: int, padding: Literal["edge", "constant"]) -> Samples:
-    missing = max(0, samples - len(waveform))
-    return np.pad(waveform[:samples], (0, missing), mode=padding) if missing else waveform[:samples]
+def _fix_length(waveforms: Samples, samples: int, padding: Literal["edge", "constant"]) -> Samples:
+    missing = max(0, samples - waveforms.shape[1])
+    cut = waveforms[:, :samples]
+    return np.pad(cut, ((0, 0), (0, missing)), mode=padding) if missing else cut

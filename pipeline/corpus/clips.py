@@ -1,8 +1,9 @@
 """A clip's id, label and speaker; clips.csv."""
 
+import os
 import re
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import field_validator
 
@@ -28,8 +29,7 @@ class Naming(Section):
         return pattern
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """One row of clips.csv: a clip as it was recorded, whatever is made of it later."""
 
     clip: str  # its id, <label>/<file>
@@ -45,7 +45,8 @@ def find(folder: Path) -> list[str]:
 
     Raises PipelineError where there is none.
     """
-    ids = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+    labels = [entry for entry in os.scandir(folder) if entry.is_dir()]
+    ids = sorted(f"{label.name}/{file.name}" for label in labels for file in os.scandir(label))
     if not ids:
         raise PipelineError(f"{folder} holds no clip: expected <label>/<file>: run dvc repro extract")
     return ids
@@ -59,7 +60,7 @@ def speaker(clip: str, naming: Naming) -> str:
 
 def write(path: Path, clips: list[Clip]) -> None:
     """Write clips.csv."""
-    write_csv(path, [field.name for field in fields(Clip)], map(astuple, clips))
+    write_csv(path, list(Clip._fields), clips)
 
 
 def read(path: Path) -> list[Clip]:

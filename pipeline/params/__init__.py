@@ -5,6 +5,7 @@
 
 import difflib
 import importlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -67,7 +68,7 @@ def load() -> dict[str, Any]:
     Raises PipelineError where the file is missing, is no YAML or is no mapping.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(FILE.read_text(encoding="utf-8"))
+        content = _parse(FILE.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{FILE} is missing: run from the project's root folder") from None
     except (YAMLError, UnicodeDecodeError) as error:
@@ -75,6 +76,12 @@ def load() -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PipelineError(f"{FILE} must hold sections such as `audio:`, holds {content!r}")
     return content
+
+
+@lru_cache(maxsize=1)
+def _parse(text: str) -> Any:
+    # A stage reads several sections, and parsing takes a tenth of a second.
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, list[str]]:

@@ -58,7 +58,11 @@ def main() -> None:
 
 
 def _read(ids: Sequence[str]) -> list[bytes]:
-    return [(RAW / clip).read_bytes() for clip in ids]
+    contents = []
+    for clip in ids:
+        with open(f"{RAW}/{clip}", "rb", buffering=0) as file:
+            contents.append(file.readall())
+    return contents
 
 
 def _clip(clip: str, recorded: Recorded | Clip, naming: Naming) -> Clip:

@@ -8,10 +8,10 @@ data/kept/<stage>. It may be deleted at any time.
 import json
 import os
 import shutil
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pipeline
 from pipeline.files import replacing
 from pipeline.store.layout import digests
 
@@ -22,7 +22,10 @@ LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr")
 
 
 def find(stage: str) -> Path | None:
-    """Return the folder of the outputs of `stage`, if the same code and libraries made them."""
+    """Return the folder of the outputs of `stage`, if the same code and libraries made them.
+
+    All of the project's code counts: the stage's own is not known here, and copying too little does no harm.
+    """
     folder = KEPT / stage
     try:
         made_by = json.loads((folder / KEY).read_text(encoding="utf-8"))
@@ -44,12 +47,8 @@ def keep(stage: str, outputs: list[Path]) -> None:
 
 
 def _made_by() -> dict[str, str]:
-    code = sorted(
-        module.__file__
-        for name, module in sys.modules.items()
-        if name.startswith("pipeline.") and module.__file__
-    )
-    contents = b"".join(digests([Path(file).read_bytes() for file in code]).tolist())
+    code = sorted(Path(str(pipeline.__file__)).parent.rglob("*.py"))
+    contents = b"".join(digests([path.read_bytes() for path in code if path.stat().st_size]).tolist())
     return {
         "pipeline": digests([contents])[0].tobytes().hex(),
         **{library: version(library) for library in LIBRARIES},

@@ -17,7 +17,6 @@ from pipeline.errors import PipelineError
 from pipeline.files import replacing
 from pipeline.progress import Progress
 from pipeline.store.layout import Digests, Rows, Store, digests
-from pipeline.store.reader import rows as rows_of
 
 # So many clips are computed at once, as their arrays stay in a core's cache: soxr and the features run
 # fastest at 4 to 8.
@@ -263,7 +262,6 @@ def _copy(target: _Target, sources: Digests, known: Store) -> Iterator[tuple[int
     """Copy the rows whose source is known; yield where each stretch went to, came from, and its checksums."""
     index = {source.tobytes(): row for row, source in enumerate(known.sources)}
     origins = [index.get(source.tobytes(), -1) for source in sources]
-    values = rows_of(known)
     stretches = [
         (start, origins[start], min(CLIPS_PER_TASK, last - start))
         for first, last in _runs(origins)
@@ -273,13 +271,23 @@ def _copy(target: _Target, sources: Digests, known: Store) -> Iterator[tuple[int
 
     def copy(stretch: tuple[int, int, int]) -> bool:
         start, origin, length = stretch
-        rows = values[origin : origin + length]
+        # Read, not mapped: what is touched once costs less so.
+        place = known.offset + origin * target.row_bytes
+        content = os.pread(old.fileno(), length * target.row_bytes, place)
+        if len(content) < length * target.row_bytes:
+            return False
+        rows = np.frombuffer(content, target.dtype).reshape(length, *target.row_shape)
         whole = bool((digests(rows) == known.checksums[origin : origin + length]).all())
         if whole:
             target.write(file.fileno(), range(start, start + length), rows)
         return whole
 
-    with target.path.open("r+b", buffering=0) as file, ThreadPoolExecutor(parallel.jobs()) as threads:
+    parallel.keep_freed_memory()
+    with (
+        known.path.open("rb", buffering=0) as old,
+        target.path.open("r+b", buffering=0) as file,
+        ThreadPoolExecutor(parallel.jobs()) as threads,
+    ):
         for (start, origin, length), copied in zip(stretches, threads.map(copy, stretches), strict=True):
             if copied:
                 yield start, origin, known.checksums[origin : origin + length]

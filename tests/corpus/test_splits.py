@@ -1,4 +1,3 @@
-import dataclasses
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -30,7 +29,7 @@ def _corpus(speakers: int = 100, labels: int = 8, copies: int = 50) -> list[Clip
                 clips.append(Clip(clip, f"label{label}", f"s{speaker:03}", 16000, 16000, clip))
     for target, source in generator.integers(0, len(clips), (copies, 2)):
         if clips[target].label == clips[source].label:
-            clips[target] = dataclasses.replace(clips[target], md5=clips[source].md5)
+            clips[target] = clips[target]._replace(md5=clips[source].md5)
     return clips
 
 

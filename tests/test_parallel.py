@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
+import dask
 import joblib
 import pytest
 
@@ -69,8 +70,11 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
     """An address at which nothing listens is an error that quotes it."""
     monkeypatch.setenv("PIPELINE_BACKEND", "dask")
     monkeypatch.setenv("PIPELINE_SCHEDULER", "tcp://127.0.0.1:9")
-    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
-    with pytest.raises(PipelineError, match=r"PIPELINE_SCHEDULER is tcp://127\.0\.0\.1:9, and nothing"):
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with (
+        quick,
+        pytest.raises(PipelineError, match=r"PIPELINE_SCHEDULER is tcp://127\.0\.0\.1:9, and nothing"),
+    ):
         list(parallel.each(abs, [1]))
 
 

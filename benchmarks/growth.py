@@ -1,4 +1,4 @@
-"""1 % more clips: the stages that copy what they know against the same stages from nothing, in turn."""
+"""1 % more clips: stages that copy what they know against the same from nothing, and a bare copy, in turn."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,15 @@ def run() -> None:
     """Every stage."""
     for command in STAGES:
         stage(command)
+
+
+def copy() -> None:
+    """Copy the finished stores: what writing their bytes costs, without any work."""
+    for store in Path("data").rglob("*.h5"):
+        if "kept" not in store.parts:
+            target = "copies" / store
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store, target)
 
 
 def main() -> None:
@@ -32,13 +41,15 @@ def main() -> None:
         for file, place in away:
             place.rename(file)
 
-        times: dict[str, list[float]] = {"from nothing": [], "1 % new": []}
+        times: dict[str, list[float]] = {"from nothing": [], "1 % new": [], "cp": []}
         for _ in range(args.rounds):
             forget()
             times["from nothing"] += alternate({"from nothing": run}, 1)["from nothing"]
             forget()
             shutil.copytree("before", kept.KEPT)
             times["1 % new"] += alternate({"1 % new": run}, 1)["1 % new"]
+            shutil.rmtree("copies", ignore_errors=True)
+            times["cp"] += alternate({"cp": copy}, 1)["cp"]
     print(f"{len(new)} of {args.clips} clips are new")
     table(times, args.clips, "1 % new")
 

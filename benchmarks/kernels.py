@@ -1,7 +1,9 @@
 """CPU seconds of the whole stages against those of their bare kernels, and two jobs against one.
 
 The bare side runs the same library calls on the same batches in one process and keeps nothing: sf.read,
-soxr on 8 clips, windowed frames and rfft, |.|, mel and dct. Both sides with everything imported.
+soxr on 8 clips, windowed frames and rfft, |.|, mel and dct. Both sides with everything imported, and the
+workers of joblib's default backend started. Two processes of bare kernels, each on half of the clips, show
+what a second core of this machine brings at best.
 """
 
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from common import arguments, folder, forget, machine, seconds, stage
 
+import joblib
 import librosa
 import numpy as np
 import scipy.fft
@@ -62,27 +65,34 @@ def cpu(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure in turn, and print medians and ratios."""
     args = arguments(str(__doc__), clips=3276, rounds=5)
-    os.environ["PIPELINE_BACKEND"] = "threading"  # in this process, whose CPU seconds are counted
     print(machine())
     with folder(args.archive, args.clips):
         files = sorted(Path("data/raw").glob("*/*"))
         kept = np.empty(31 << 20, np.uint8)
         del kept  # as pipeline.parallel does, for both sides
+        halves = joblib.Parallel(n_jobs=2)
         sides = {"bare": lambda: bare(files), "stages": lambda: whole(1)}
-        sides["bare"](), sides["stages"]()
-        times = {name: [] for name in sides}
-        walls: dict[int, list[float]] = {1: [], 2: []}
+        walls: dict[str, Callable[[], object]] = {
+            "one job": lambda: whole(1),
+            "two jobs": lambda: whole(2),
+            "bare, one process": lambda: bare(files),
+            "bare, two processes": lambda: halves(joblib.delayed(bare)(files[n::2]) for n in range(2)),
+        }
+        for side in walls.values():
+            side()
+        times: dict[str, list[float]] = {name: [] for name in (*sides, *walls)}
         for _ in range(args.rounds):
             for name, side in sides.items():
                 times[name].append(cpu(side))
-            for jobs, each in walls.items():
-                each.append(seconds(lambda jobs=jobs: whole(jobs)))
+            for name, side in walls.items():
+                times[name].append(seconds(side))
     ratio = statistics.median(np.array(times["stages"]) / np.array(times["bare"]))
-    speed_up = statistics.median(np.array(walls[1]) / np.array(walls[2]))
     print(f"bare kernels     {statistics.median(times['bare']):.2f} CPU s")
     print(f"stages, one job  {statistics.median(times['stages']):.2f} CPU s, {ratio:.2f} times the kernels'")
-    print(f"one job          {statistics.median(walls[1]):.2f} s")
-    print(f"two jobs         {statistics.median(walls[2]):.2f} s, {speed_up:.2f} times as fast")
+    for one, two in (("one job", "two jobs"), ("bare, one process", "bare, two processes")):
+        speed_up = statistics.median(np.array(times[one]) / np.array(times[two]))
+        print(f"{one:<20} {statistics.median(times[one]):.2f} s")
+        print(f"{two:<20} {statistics.median(times[two]):.2f} s, {speed_up:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,18 @@ def test_a_side_is_the_split_joined_by_clip(store: Path) -> None:
     assert side.row_shape == (4, 3)
 
 
+@pytest.mark.tensorflow
+def test_half_precision_comes_as_single(store: Path, tmp_path: Path) -> None:
+    """Batches of a float16 store are float32, with the stored values."""
+    clips = readers.describe(store).clips
+    make_store(tmp_path / "half.h5", ROWS / np.float32(3), clips=clips, dtype="float16")
+    side = readers.side("val", store=tmp_path / "half.h5", split=store.with_name("split.csv"))
+    for values, _ in readers.batches(side, 100):
+        assert values.dtype.name == "float32"
+        expected = (ROWS[side.rows] / np.float32(3)).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(values.numpy(), expected)
+
+
 def test_a_split_of_other_clips_is_refused(store: Path) -> None:
     """A split that misses a clip of the store is an error that names one."""
     write_csv(store.with_name("split.csv"), ["clip", "split"], [("no/000", "train")])

@@ -8,6 +8,7 @@ from pipeline import readers
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.readers import Side
+from pipeline.store.layout import describe
 from tests.store.make import make_store
 
 SIDES = ["train", "train", "train", "val", "test"]
@@ -47,7 +48,7 @@ def test_a_side_is_the_split_joined_by_clip(store: Path) -> None:
 @pytest.mark.tensorflow
 def test_half_precision_comes_as_single(store: Path, tmp_path: Path) -> None:
     """Batches of a float16 store are float32, with the stored values."""
-    clips = readers.describe(store).clips
+    clips = describe(store).clips
     make_store(tmp_path / "half.h5", ROWS / np.float32(3), clips=clips, dtype="float16")
     side = readers.side("val", store=tmp_path / "half.h5", split=store.with_name("split.csv"))
     for values, _ in readers.batches(side, 100):

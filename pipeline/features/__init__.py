@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from pipeline.params import FILE, Choice
 
+Precision = Literal["float32", "float64"]
 # (clips, samples) float32 → (clips, frames, bins) float32.
 Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -77,9 +78,11 @@ class Spectral(Feature):
         padded = samples + 2 * (self.n_fft // 2) if self.center else samples
         return max(0, 1 + (padded - self.n_fft) // self.hop_length)
 
-    def spectra(self) -> "Spectra":
-        """Return the function from waveforms to spectra."""
-        return Spectra(self.n_fft, self.win_length, self.hop_length, self.window, center=self.center)
+    def spectra(self, precision: Precision = "float32") -> "Spectra":
+        """Return the function from waveforms to spectra; it computes in `precision`."""
+        return Spectra(
+            self.n_fft, self.win_length, self.hop_length, self.window, center=self.center, precision=precision
+        )
 
 
 class Spectra:
@@ -91,23 +94,30 @@ class Spectra:
     sample and after its last.
     """
 
-    def __init__(self, n_fft: int, win_length: int, hop_length: int, window: str, *, center: bool) -> None:
+    def __init__(
+        self,
+        n_fft: int,
+        win_length: int,
+        hop_length: int,
+        window: str,
+        *,
+        center: bool,
+        precision: Precision = "float32",
+    ) -> None:
         self._hop_length = hop_length
         self._padding = n_fft // 2 if center else 0
         # scipy.signal has these windows too, and takes two seconds to import.
         angle = 2 * np.pi * np.arange(win_length) / win_length
         weights = sum(a * (-1) ** k * np.cos(k * angle) for k, a in enumerate(WINDOWS[window]))
         before = (n_fft - win_length) // 2
-        self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(np.float32)
+        self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(precision)
 
     def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Return the spectra of `waveforms` (clips, samples): (clips, frames, 1 + n_fft // 2)."""
         padded = np.pad(waveforms, ((0, 0), (self._padding, self._padding))) if self._padding else waveforms
         framed = np.lib.stride_tricks.sliding_window_view(padded, len(self._window), axis=1)
-        spectra: NDArray[np.complex64] = scipy.fft.rfft(
-            framed[:, :: self._hop_length] * self._window, axis=-1, overwrite_x=True
-        )
-        return spectra
+        spectra = scipy.fft.rfft(framed[:, :: self._hop_length] * self._window, axis=-1, overwrite_x=True)
+        return np.asarray(spectra, np.complex64)
 
     def power(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the squared magnitudes of the spectra: (clips, frames, 1 + n_fft // 2)."""
@@ -130,14 +140,17 @@ class Mel(Spectral):
             raise ValueError(f"must have fmax above fmin, has {self.fmax:g} and {self.fmin:g}")
         return self
 
-    def decibels(self, sample_rate: int) -> "Decibels":
-        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB."""
+    def decibels(self, sample_rate: int, precision: Precision = "float32") -> "Decibels":
+        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB.
+
+        Its spectra are computed in `precision`: single is 1e-3 dB off in bands 80 dB below the loudest.
+        """
         import librosa
 
         filters = librosa.filters.mel(
             sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
         )
-        return Decibels(self.spectra(), scipy.sparse.csr_array(filters))
+        return Decibels(self.spectra(precision), scipy.sparse.csr_array(filters))
 
 
 class Decibels:

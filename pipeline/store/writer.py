@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -263,26 +264,27 @@ def _copy(target: _Target, sources: Digests, known: Store) -> Iterator[tuple[int
     index = {source.tobytes(): row for row, source in enumerate(known.sources)}
     origins = [index.get(source.tobytes(), -1) for source in sources]
     stretches = [
-        (start, origins[start], min(CLIPS_PER_TASK, last - start))
+        (start, origins[start], min(CLIPS_AT_A_TIME, last - start))
         for first, last in _runs(origins)
-        for start in range(first, last, CLIPS_PER_TASK)
+        for start in range(first, last, CLIPS_AT_A_TIME)
         if origins[start] >= 0
     ]
+    own = threading.local()
 
     def copy(stretch: tuple[int, int, int]) -> bool:
         start, origin, length = stretch
-        # Read, not mapped: what is touched once costs less so.
+        # Read into the same few rows each time, not mapped: they stay in the core's cache.
+        if not hasattr(own, "rows"):
+            own.rows = np.empty((CLIPS_AT_A_TIME, *target.row_shape), target.dtype)
+        rows = own.rows[:length]
         place = known.offset + origin * target.row_bytes
-        content = os.pread(old.fileno(), length * target.row_bytes, place)
-        if len(content) < length * target.row_bytes:
+        if os.preadv(old.fileno(), [rows.data.cast("B")], place) < rows.nbytes:
             return False
-        rows = np.frombuffer(content, target.dtype).reshape(length, *target.row_shape)
         whole = bool((digests(rows) == known.checksums[origin : origin + length]).all())
         if whole:
             target.write(file.fileno(), range(start, start + length), rows)
         return whole
 
-    parallel.keep_freed_memory()
     with (
         known.path.open("rb", buffering=0) as old,
         target.path.open("r+b", buffering=0) as file,

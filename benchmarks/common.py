@@ -94,11 +94,17 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each of `sides`, run in turn, `rounds` times; a line for each round."""
+def alternate(
+    sides: dict[str, Callable[[], object]], rounds: int, before: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Return the seconds of each of `sides`, run in turn, `rounds` times; a line for each round.
+
+    `before` each it cleans up, which is not timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, side in sides.items():
+            before()
             times[name].append(seconds(side))
         print(
             f"round {number + 1}: " + ", ".join(f"{name} {times[name][-1]:.2f} s" for name in sides),

@@ -34,9 +34,15 @@ def mfcc(y: Array) -> Array:
     return values
 
 
+def clean() -> None:
+    """Delete what the sides wrote."""
+    forget()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+
+
 def ours() -> None:
     """This project's three stages, from nothing."""
-    forget()
     for command in ("decode", "featurize stft", "featurize mfcc"):
         stage(command)
 
@@ -61,8 +67,6 @@ def datasets(files: list[str], *, autotune: bool) -> dict[str, tf.data.Dataset]:
 
 def notebook(files: list[str], *, autotune: bool) -> None:
     """Cache each feature's dataset in a file, in one pass."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
     for name, dataset in datasets(files, autotune=autotune).items():
         for _ in dataset.cache(str(OUT / name)):
             pass
@@ -82,8 +86,6 @@ def both(path: str) -> tuple[Array, Array]:
 
 def passes(files: list[str]) -> None:
     """joblib over the files, librosa clip by clip, a pass and an HDF5 file for each feature."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
     for name, function, shape in (
         ("stft", stft, (134, 257)),
         ("mfcc", lambda path: mfcc(load(path)), (138, 39)),
@@ -99,8 +101,6 @@ def passes(files: list[str]) -> None:
 
 def obvious(files: list[str]) -> None:
     """joblib over the files, librosa clip by clip, the results written into one HDF5 as they come."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
     results = joblib.Parallel(n_jobs=-1, batch_size=32, return_as="generator")(
         joblib.delayed(both)(file) for file in files
     )
@@ -117,6 +117,7 @@ def main() -> None:
     print(machine())
     with folder(args.archive, args.clips):
         files = [str(path.absolute()) for path in sorted(Path("data/raw").glob("*/*"))]
+        clean()
         ours()
         obvious(files)
         with h5py.File(OUT / "both.h5") as other:
@@ -134,7 +135,7 @@ def main() -> None:
             "joblib + librosa, a pass for each feature": lambda: passes(files),
             "joblib + librosa, one pass": lambda: obvious(files),
         }
-        times = alternate(sides, args.rounds)
+        times = alternate(sides, args.rounds, clean)
     table(times, args.clips, "this project")
 
 

@@ -1,10 +1,11 @@
 """data/features/<feature>.h5 + data/split.csv → models/model.keras, results/train: the best epoch."""
 
+import tempfile
 from functools import partial
 from pathlib import Path
 
 from pipeline import params, readers, runtime, training
-from pipeline.errors import run
+from pipeline.errors import PipelineError, run
 from pipeline.models import Model
 
 
@@ -13,13 +14,22 @@ def main() -> None:
     feature = params.read("feature", str)
     name = params.read("model", str)
     model = params.read(f"models.{name}", Model.named(name))
-    how = params.read("train", training.Train)
+    how, mistakes = training.recipe(params.load(), name)
+    if how is None:
+        raise PipelineError("\n".join(mistakes))
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
-    runtime.start(how.seed)
-    network = training.build(model, train, how)
-    training.fit(network, train, val, how, Path("results/train"))
-    training.save(network, Path("models/model.keras"))
+    strategy = runtime.start(how.seed, deterministic=how.deterministic)
+    for key, value in model.train.items():
+        print(f"train.{key} is {value}, as models.{name}.train has it")
+    with strategy.scope():
+        network = training.build(model, train, how)
+    if runtime.chief():
+        training.fit(network, model, train, val, how, Path("results/train"))
+        training.save(network, Path("models/model.keras"))
+    else:
+        with tempfile.TemporaryDirectory() as logs:
+            training.fit(network, model, train, val, how, Path(logs))
 
 
 if __name__ == "__main__":

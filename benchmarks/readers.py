@@ -115,7 +115,9 @@ def main() -> None:
             first = seconds(lambda: epoch(theirs))
             fresh = []
             for _ in range(5):
-                fresh.append(seconds(lambda: epoch(readers.batches(train, batch_size, seed=0, cache="memory"))))
+                fresh.append(
+                    seconds(lambda: epoch(readers.batches(train, batch_size, seed=0, cache="memory")))
+                )
             fastest = statistics.median(fresh)
             print(
                 f"\nbatches of {batch_size}: first epoch of the notebook {first:.1f} s, of this project, reading"

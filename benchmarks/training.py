@@ -52,7 +52,9 @@ def main() -> None:
 
     args = arguments(str(__doc__), clips=800, rounds=3, batch=32)
     print(machine(), f"TensorFlow {tf.__version__}, batches of {args.batch}\n")
-    print("| feature | model | this project, clips/s | notebook's loop, clips/s | ratio |\n|---|---|---|---|---|")
+    print(
+        "| feature | model | this project, clips/s | notebook's loop, clips/s | ratio |\n|---|---|---|---|---|"
+    )
     with folder(args.archive, args.clips):
         for stages in ("decode", *(f"featurize {name}" for name in FEATURES)):
             stage(stages)
@@ -61,7 +63,10 @@ def main() -> None:
             for name in MODELS:
                 try:
                     sides = {
-                        "ours": (network(name, train), readers.batches(train, args.batch, seed=0, cache="auto")),
+                        "ours": (
+                            network(name, train),
+                            readers.batches(train, args.batch, seed=0, cache="auto"),
+                        ),
                         "notebook": (network(name, train), notebook(train, args.batch)),
                     }
                 except (ValueError, PipelineError) as error:

@@ -126,6 +126,8 @@ def _beta(alpha: float, clips: Any, seed: Any) -> Any:
     """Return (clips,) draws of Beta(alpha, alpha), the smaller of each and its complement."""
     import tensorflow as tf
 
-    one, two = (tf.random.stateless_gamma([clips], own, alpha) for own in tf.unstack(tf.random.split(seed, 2)))
+    one, two = (
+        tf.random.stateless_gamma([clips], own, alpha) for own in tf.unstack(tf.random.split(seed, 2))
+    )
     share = tf.math.divide_no_nan(one, one + two)
     return tf.minimum(share, 1 - share)

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 Cache = Literal["auto", "memory", "none"]
 FREE_SHARE = 0.5
-MAPPED_BYTES = 512 << 20
+# Rows that streaming reads before it unmaps them; the system maps up to as much again around them.
+MAPPED_BYTES = 256 << 20
 # Batches in the making and made: memory is the limit, not cores.
 AHEAD = 2
+# What TensorFlow demands of memory that it did not allocate.
+ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def batches(
     """Return a dataset of (clips, frames, bins) float32 and (clips,) int64 targets.
 
     TensorFlow gathers each batch from the file's own pages, or from memory; there is no copy of the store
-    in the graph, and no Python for a batch. Of a store's pages at most 512 MiB stay mapped.
+    in the graph, and no Python for a batch. Of a store that is streamed, about 512 MiB stay mapped.
 
     Args:
         side: the clips.
@@ -102,14 +105,17 @@ def batches(
     mapped = rows(side.store)
     which = side.rows
     with tf.device("CPU"):
-        values = _tensor(mapped)
+        values = _tensor(mapped, side.store.path)
         in_memory = cache == "memory" or (cache == "auto" and fits(side))
         if in_memory:
             values, which = tf.gather(values, which), np.arange(len(which))
             _let_go(mapped)
+        # It shares the tensor's memory. The tensor itself would be copied into the graph where tf.data rewrites
+        # that, as it does for deterministic operations.
+        variable = tf.Variable(values, trainable=False)
 
     def gather(chosen: Any, targets: Any) -> Any:
-        return tf.cast(tf.gather(values, chosen), tf.float32), targets
+        return tf.cast(tf.gather(variable.read_value(), chosen), tf.float32), targets
 
     dataset = tf.data.Dataset.from_tensor_slices((which, side.targets))
     if seed is not None:
@@ -134,10 +140,12 @@ def fits(side: Side) -> bool:
     return bool(taken <= FREE_SHARE * psutil.virtual_memory().available)
 
 
-def _tensor(values: Rows) -> "tf.Tensor":
+def _tensor(values: Rows, path: Path) -> "tf.Tensor":
     """Return `values` as a tensor in the same memory, which nobody may write to."""
     import tensorflow as tf
 
+    if values.ctypes.data % ALIGNMENT:  # TensorFlow would copy them all
+        raise PipelineError(f"{path}: rows must begin at a multiple of {ALIGNMENT} bytes: run dvc repro -f")
     return tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(values)).__dlpack__())
 
 
@@ -179,7 +187,7 @@ def _let_go(mapped: Rows) -> None:
 
 
 def _as_written() -> "tf.data.Options":
-    """Return the options that leave a dataset as it is: to optimise it TensorFlow would copy its tensors."""
+    """Return the options that leave a dataset as it is: what it gains by being rewritten is less than that takes."""
     import tensorflow as tf
 
     options = tf.data.Options()

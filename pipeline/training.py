@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import zipfile
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -169,8 +170,10 @@ def fit(network: Any, model: Model, train: Side, val: Side, how: Train, logs: Pa
     examples = _distributed(network, partial(training_batches, train, how))
     watched = _distributed(network, partial(_watched_batches, val, how))
     done = 0
-    with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(str(logs), dvcyaml=False, save_dvc_exp=False))
         live.step = 1  # epochs count from 1, here as in the printed lines
+        stack.enter_context(network.distribute_strategy.scope())
         for end, factor in model.phases(network, how.epochs):
             network.compile(
                 optimizer=_optimizer(how, steps * (end - done), factor),

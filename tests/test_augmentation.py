@@ -21,7 +21,9 @@ def _apply(seed: int = 0, **changes: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
     augmentation = dataclasses.replace(NOTHING, **changes)
-    values, targets = augmentation(tf.constant(VALUES), tf.constant(TARGETS), tf.constant([seed, 1], tf.int64))
+    values, targets = augmentation(
+        tf.constant(VALUES), tf.constant(TARGETS), tf.constant([seed, 1], tf.int64)
+    )
     return values.numpy(), targets.numpy()
 
 
@@ -74,7 +76,7 @@ def test_a_stretch_is_about_the_middle() -> None:
         rates.append((rows[-1] - rows[0]) / (FRAMES - 1))
     assert 0.79 < min(rates) < 0.9
     assert max(rates) == 1.0  # faster ones meet the clip's ends
-    assert len(set(rates)) > 3
+    assert len(set(rates)) > 2
 
 
 def test_a_warp_moves_bins_in_proportion_to_their_number() -> None:

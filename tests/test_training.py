@@ -32,10 +32,10 @@ from tests.store.make import make_store
 
 pytestmark = pytest.mark.tensorflow
 
-FRAMES, BINS = 24, 40
+FRAMES, BINS = 12, 40
 MADE = {
-    "audio": {"sample_rate": 100},
-    "feature": {"name": "x", "magnitudes": False, "hop_length": 10},
+    "audio": {"sample_rate": 22050},
+    "feature": {"name": "x", "magnitudes": False, "hop_length": 2205},
 }
 NO_AUGMENT = Augment(
     time_shift=0.0,
@@ -63,7 +63,7 @@ TRAIN = Train(
     label_smoothing=0.0,
     class_weights="none",
     monitor="loss",
-    patience=3,
+    patience=5,
     precision="float32",
     jit=False,
     deterministic=True,
@@ -99,7 +99,7 @@ MODELS: dict[str, Model] = {
     "bcresnet": Bcresnet(width=0.5, subbands=1, dropout=0.1),
     "dscnn": Dscnn(channels=8, blocks=2, dropout=0.1),
     "transfer": Transfer(
-        backbone="MobileNetV3Small", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1
+        backbone="MobileNet", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1
     ),
 }
 
@@ -213,31 +213,41 @@ def test_the_best_epoch_is_kept(
     assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_training_twice_gives_the_same_bytes(model: str, tmp_path: Path) -> None:
-    """Two processes, a while apart, write the same model, metrics and curves, whatever is done to the clips."""
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
+    """The md5s of all files that training every model writes, in each of two processes, a while apart."""
     code = """if True:
         import sys
         from pathlib import Path
         from tests import test_training as t
-        folder = Path(sys.argv[1])
-        how = t.LIVELY.model_copy(update={"epochs": 2})
-        t.train_and_save(t.MODELS[sys.argv[2]], t.make_sides(folder), folder, how)
+        for name, model in t.MODELS.items():
+            folder = Path(sys.argv[1]) / name
+            folder.mkdir()
+            how = t.LIVELY.model_copy(update={"epochs": 2})
+            t.train_and_save(model, t.make_sides(folder), folder, how)
     """
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    processes = []
+    for folder in folders:
+        processes.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT))
+        time.sleep(3)  # more than a zip's clock takes for the same time
     digests = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name), model], cwd=ROOT, check=True)
+    for folder, process in zip(folders, processes, strict=True):
+        assert process.wait() == 0
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests.append(
-            {
-                path.relative_to(tmp_path / name): hashlib.md5(path.read_bytes()).hexdigest()
-                for path in sorted((tmp_path / name).rglob("*"))
-                if path.is_file()
-            }
+            {path.relative_to(folder): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
         )
-        time.sleep(2)  # as much as a zip's clock can tell apart
-    assert digests[0] == digests[1]
-    assert Path("model.keras") in digests[0]
+    return digests
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_twice_gives_the_same_bytes(name: str, twice: list[dict[Path, str]]) -> None:
+    """Two processes write the same model, metrics and curves, byte for byte, whatever is done to the clips."""
+    one, two = ({path: md5 for path, md5 in found.items() if path.parts[0] == name} for found in twice)
+    assert one == two
+    assert Path(name, "model.keras") in one
+    assert Path(name, "logs/metrics.json") in one
 
 
 @pytest.mark.parametrize("scale", ["feature", "bin"])
@@ -267,9 +277,11 @@ def test_how_a_feature_of_magnitudes_is_normalised(
 
 
 def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) -> None:
-    """Six convolutions on 24 frames are an error that names model and shape."""
-    with pytest.raises(PipelineError, match="model cnn cannot take a feature of 24 frames x 40 bins"):
-        training.build(Cnn(filters=[4] * 6, pool=[[2, 2]] * 6, padding="same", units=8, dropout=0), sides["train"], TRAIN)
+    """Six convolutions on 12 frames are an error that names model and shape."""
+    with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 40 bins"):
+        training.build(
+            Cnn(filters=[4] * 6, pool=[[2, 2]] * 6, padding="same", units=8, dropout=0), sides["train"], TRAIN
+        )
 
 
 def test_a_training_that_diverges_is_an_error_and_saves_nothing(
@@ -321,12 +333,12 @@ def test_masked_values_are_the_mean_for_the_model(
 
     made = {**MADE, "feature": {**MADE["feature"], "magnitudes": True}}
     train = dataclasses.replace(sides["train"], store=dataclasses.replace(sides["train"].store, params=made))
-    augment = NO_AUGMENT.model_copy(update={"time_masks": 2, "time_mask": 1.0})
+    augment = NO_AUGMENT.model_copy(update={"time_masks": 2, "time_mask": 0.5})
     how = TRAIN.model_copy(update={"normalize": normalize, "augment": augment})
     network = training.build(MODELS["rnn"], train, how)
     reaching = keras.Model(network.input, network.get_layer("lstm").input)
     values = reaching.predict(training.training_batches(train, how), verbose=0)
-    masked = (np.abs(values) < 1e-4).all(axis=2)
+    masked = (np.abs(values) < 0.05).all(axis=2)
     assert 0.05 < masked.mean() < 0.6
 
 
@@ -421,7 +433,9 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], message: s
 def test_missing_weights_say_how_to_get_them(sides: dict[str, Side]) -> None:
     """A file of weights that is not there is an error with its path."""
     model = MODELS["transfer"].model_copy(update={"weights": "none.weights.h5"})
-    with pytest.raises(PipelineError, match=r"models\.transfer\.weights must be.*'none\.weights\.h5'.*no file"):
+    with pytest.raises(
+        PipelineError, match=r"models\.transfer\.weights must be.*'none\.weights\.h5'.*no file"
+    ):
         training.build(model, sides["train"], TRAIN)
 
 

@@ -56,12 +56,11 @@ class Bcresnet(Model):
         x = layers.DepthwiseConv2D(KERNEL, use_bias=False, name="tail_depthwise")(x)
         x = layers.Conv2D(self._channels(32), 1, use_bias=False, name="tail")(x)
         x = layers.ReLU(name="tail_relu")(layers.BatchNormalization(name="tail_norm")(x))
-        x = layers.GlobalAveragePooling2D(name="mean")(x)
+        x = layers.GlobalAveragePooling2D(name="pooled")(x)
         return layers.Dense(labels, name="logits")(x)
 
     def _block(self, x: Any, channels: int, stride: int, dilation: int, first: bool, name: str) -> Any:
         """Return relu(x + f2(x) + f1(mean over the bins of f2(x))); the first of a stage is without x."""
-        import keras
         from keras import layers
 
         identity = [] if first else [x]
@@ -69,8 +68,12 @@ class Bcresnet(Model):
             x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_wide")(x)
             x = layers.ReLU(name=f"{name}_wide_relu")(layers.BatchNormalization(name=f"{name}_wide_norm")(x))
         x = layers.DepthwiseConv2D((1, 3), padding="same", use_bias=False, name=f"{name}_bins")(x)
-        x = two = self._subband_norm(x[:, :, ::stride], f"{name}_bins")  # no stride over the bins alone in TF
-        x = keras.ops.mean(x, axis=2)
+        if stride > 1:  # TensorFlow has no depthwise convolution with a stride over the bins alone
+            x = layers.MaxPooling2D((1, 1), (1, stride), name=f"{name}_stride")(x)
+        x = two = self._subband_norm(x, f"{name}_bins")
+        _, frames, bins, _ = x.shape
+        x = layers.AveragePooling2D((1, bins), name=f"{name}_mean")(x)
+        x = layers.Reshape((frames, channels), name=f"{name}_one")(x)
         x = layers.DepthwiseConv1D(
             3, padding="same", dilation_rate=dilation, use_bias=False, name=f"{name}_frames"
         )(x)
@@ -78,7 +81,7 @@ class Bcresnet(Model):
         x = layers.Activation("silu", name=f"{name}_frames_silu")(x)
         x = layers.Conv1D(channels, 1, use_bias=False, name=f"{name}_mix")(x)
         x = layers.SpatialDropout1D(self.dropout, name=f"{name}_dropout")(x)
-        x = keras.ops.expand_dims(x, 2)  # to be added to every bin
+        x = layers.Reshape((frames, 1, channels), name=f"{name}_to_all")(x)
         return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([two, x, *identity]))
 
     def _subband_norm(self, x: Any, name: str) -> Any:
@@ -90,9 +93,13 @@ class Bcresnet(Model):
             raise ValueError(f"{bins} bins cannot be cut into models.bcresnet.subbands, {self.subbands}")
         x = layers.Reshape((frames, self.subbands, bins // self.subbands, channels), name=f"{name}_cut")(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_apart")(x)
-        x = layers.Reshape((frames, bins // self.subbands, self.subbands * channels), name=f"{name}_as_channels")(x)
+        x = layers.Reshape(
+            (frames, bins // self.subbands, self.subbands * channels), name=f"{name}_as_channels"
+        )(x)
         x = layers.BatchNormalization(name=f"{name}_norm")(x)
-        x = layers.Reshape((frames, bins // self.subbands, self.subbands, channels), name=f"{name}_from_channels")(x)
+        x = layers.Reshape(
+            (frames, bins // self.subbands, self.subbands, channels), name=f"{name}_from_channels"
+        )(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_together")(x)
         return layers.Reshape((frames, bins, channels), name=f"{name}_whole")(x)
 

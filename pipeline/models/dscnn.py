@@ -43,6 +43,6 @@ class Dscnn(Model):
             over_channels = layers.Conv2D(self.channels, 1, use_bias=False, name=f"pointwise{number}")
             x = normalised(over_space(x), f"depthwise{number}")
             x = normalised(over_channels(x), f"pointwise{number}")
-        x = layers.GlobalAveragePooling2D(name="mean")(x)
+        x = layers.GlobalAveragePooling2D(name="pooled")(x)
         x = layers.Dropout(self.dropout, name="dropout")(x)
         return layers.Dense(labels, name="logits")(x)

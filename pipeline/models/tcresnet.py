@@ -53,7 +53,7 @@ class Tcresnet(Model):
             x = layers.ReLU(name=f"{name}_relu1")(convolve(x, channels, self.kernel, stride, f"{name}_conv1"))
             x = convolve(x, channels, self.kernel, 1, f"{name}_conv2")
             x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
-        x = layers.GlobalAveragePooling1D(name="mean")(x)
+        x = layers.GlobalAveragePooling1D(name="pooled")(x)
         x = layers.Dropout(self.dropout, name="dropout")(x)
         return layers.Dense(labels, name="logits")(x)
 

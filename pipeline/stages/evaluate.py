@@ -20,9 +20,7 @@ def main() -> None:
     scores = evaluation.score(test.targets, probabilities, test.labels)
     best = probabilities.argmax(axis=1)
     speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
-    scores["accuracy_95"] = evaluation.interval(
-        best == test.targets, [speakers[clip] for clip in test.clips]
-    )
+    scores["accuracy_95"] = evaluation.interval(best == test.targets, [speakers[clip] for clip in test.clips])
     with replacing(Path("results/metrics.json")) as part:
         part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     write_csv(
@@ -34,7 +32,9 @@ def main() -> None:
         ),
     )
     low, high = scores["accuracy_95"]["low"], scores["accuracy_95"]["high"]
-    print(f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1 {scores['macro_f1']:.3f}, {len(best)} clips")
+    print(
+        f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1 {scores['macro_f1']:.3f}, {len(best)} clips"
+    )
 
 
 if __name__ == "__main__":

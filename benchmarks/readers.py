@@ -9,6 +9,7 @@ that the notebook's RNN waits for input.
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from common import arguments, folder, machine, seconds, stage, table
@@ -120,7 +121,7 @@ def main() -> None:
                 )
             fastest = statistics.median(fresh)
             print(
-                f"\nbatches of {batch_size}: first epoch of the notebook {first:.1f} s, of this project, reading"
+                f"\nbatches of {batch_size}: the notebook's first epoch {first:.1f} s, this project's, reading"
                 f" the store into memory included, {fastest:.2f} s: {first / fastest:.0f} times as fast"
             )
             ours = {

@@ -79,13 +79,9 @@ def main() -> None:
                         model.fit(dataset, verbose=0)
                         if number:
                             times[key].append(time.perf_counter() - start)
-                ours, theirs = np.array(times["ours"]), np.array(times["notebook"])
-                clips = len(train.rows)
-                print(
-                    f"| {feature} | {name} | {clips / np.median(ours):,.0f} | {clips / np.median(theirs):,.0f}"
-                    f" | {np.median(theirs / ours):.2f} |",
-                    flush=True,
-                )
+                ours, theirs = (len(train.rows) / np.array(times[key]) for key in sides)
+                rates = f"{np.median(ours):,.0f} | {np.median(theirs):,.0f} | {np.median(ours / theirs):.2f}"
+                print(f"| {feature} | {name} | {rates} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _score(strategy: Any, model: Model, how: Train, sides: list[Side], speakers:
     with strategy.scope():
         network = training.build(model, train, how)
     with tempfile.TemporaryDirectory() as logs:
-        training.fit(network, model, train, val, how, Path(logs))
+        training.fit(network, model, (train, val), how, Path(logs))
     probabilities = evaluation.predict(network, test)
     scores = evaluation.score(test.targets, probabilities, test.labels)
     right = probabilities.argmax(axis=1) == test.targets
@@ -79,7 +79,7 @@ def _score(strategy: Any, model: Model, how: Train, sides: list[Side], speakers:
 
 
 def summarise(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return `mean` and `deviation` (of a sample: over n - 1) of accuracy, macro F1 and loss over the folds."""
+    """Return `mean` and `deviation` (a sample's: over n - 1) of accuracy, macro F1 and loss over the folds."""
     return {
         metric: {
             "mean": float(np.mean([each[metric] for each in found])),

@@ -110,8 +110,8 @@ def batches(
         if in_memory:
             values, which = tf.gather(values, which), np.arange(len(which))
             _let_go(mapped)
-        # It shares the tensor's memory. The tensor itself would be copied into the graph where tf.data rewrites
-        # that, as it does for deterministic operations.
+        # It shares the tensor's memory. The tensor itself would be copied into the graph where tf.data
+        # rewrites that, as it does for deterministic operations.
         variable = tf.Variable(values, trainable=False)
 
     def gather(chosen: Any, targets: Any) -> Any:
@@ -150,7 +150,7 @@ def _tensor(values: Rows, path: Path) -> "tf.Tensor":
 
 
 class _Writable:
-    """An array that says it can be written, as TensorFlow takes no others, and keeps what it lies in alive."""
+    """An array that says it can be written, as TensorFlow takes no others, and keeps its memory alive."""
 
     def __init__(self, values: Rows) -> None:
         described = values.__array_interface__
@@ -183,11 +183,12 @@ def _letting_go(mapped: Rows) -> Any:
 
 def _let_go(mapped: Rows) -> None:
     """Unmap the pages of `mapped`, which stay in the system's cache and come back when they are touched."""
+    assert isinstance(mapped.base, mmap.mmap)
     mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _as_written() -> "tf.data.Options":
-    """Return the options that leave a dataset as it is: what it gains by being rewritten is less than that takes."""
+    """Return the options that leave a dataset as it is: rewriting it takes longer than it gains."""
     import tensorflow as tf
 
     options = tf.data.Options()

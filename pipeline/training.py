@@ -152,8 +152,8 @@ def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.f
     return mean.astype(np.float32), np.maximum(squares / frames - mean**2, 0).astype(np.float32)
 
 
-def fit(network: Any, model: Model, train: Side, val: Side, how: Train, logs: Path) -> None:
-    """Train `network`, which `build` made of `model`, and leave it with the weights of its best epoch on `val`.
+def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: Path) -> None:
+    """Train `network`, which `build` made of `model`; leave it with the weights of its best epoch on `val`.
 
     Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
     The best epoch's stand under `best` there: the first of highest accuracy or of lowest loss, as
@@ -166,6 +166,7 @@ def fit(network: Any, model: Model, train: Side, val: Side, how: Train, logs: Pa
     import keras
     from dvclive import Live
 
+    train, val = sides
     steps = math.ceil(len(train.rows) / how.batch_size)
     examples = _distributed(network, partial(training_batches, train, how))
     watched = _distributed(network, partial(_watched_batches, val, how))
@@ -201,7 +202,7 @@ def fit(network: Any, model: Model, train: Side, val: Side, how: Train, logs: Pa
 
 
 def _distributed(network: Any, dataset: Any) -> Any:
-    """Return `dataset(replicas=…, of=…)`, or where there are several replicas each one's part of its batches."""
+    """Return `dataset()`, or where there are several replicas each one's part of its batches."""
     import tensorflow as tf
 
     strategy = network.distribute_strategy
@@ -243,7 +244,7 @@ def training_batches(train: Side, how: Train, **part: Any) -> "tf.data.Dataset":
         )
         seeds = tf.data.Dataset.random(how.seed, rerandomize_each_iteration=True).batch(2)
         dataset = tf.data.Dataset.zip(dataset, seeds).map(
-            lambda batch, seed: augmentation(*batch, seed), num_parallel_calls=AHEAD
+            lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
         )
     weights = None
     if how.class_weights == "balanced":

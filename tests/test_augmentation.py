@@ -80,7 +80,7 @@ def test_a_stretch_is_about_the_middle() -> None:
 
 
 def test_a_warp_moves_bins_in_proportion_to_their_number() -> None:
-    """Bin f takes what was at f times a rate from 0.8 to 1.2, between bins in proportion, at most the last."""
+    """Bin f takes what was at f times a rate from 0.8 to 1.2, in proportion between bins, at most the last."""
     values, _ = _apply(warp=0.2)
     ramp = values - VALUES[:, :, :1]  # bins of a frame count up by 1
     np.testing.assert_allclose(ramp[:, :, 0], 0, atol=0.01)
@@ -119,7 +119,8 @@ def test_mixup_adds_a_smaller_share_of_another_clip() -> None:
 def test_a_seed_is_a_batch() -> None:
     """The same seed gives the same values, another others."""
     everything = {
-        "shift": 3, "stretch": 0.1, "warp": 0.1, "time_masks": 1, "time_mask": 4, "frequency_masks": 1, "frequency_mask": 4, "mixup": 0.3
+        "shift": 3, "stretch": 0.1, "warp": 0.1, "mixup": 0.3,
+        "time_masks": 1, "time_mask": 4, "frequency_masks": 1, "frequency_mask": 4,
     }  # fmt: skip
     one, two, other = _apply(1, **everything), _apply(1, **everything), _apply(2, **everything)
     np.testing.assert_array_equal(one[0], two[0])

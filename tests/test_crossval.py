@@ -21,7 +21,7 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
 
 @pytest.mark.tensorflow
 def test_every_clip_is_tested_once(tmp_path: Path) -> None:
-    """Three folds of a small data set: all clips are tested; mean and deviation are written; again, the same."""
+    """Of three folds all clips are tested; mean and deviation are written; again, the same."""
     project = Project(tmp_path / "home" / "project")
     project.run("dvc", "repro", "featurize@stft", "split")
     written = []

@@ -23,8 +23,8 @@ def test_scores_are_those_counted_by_hand() -> None:
 
 
 def test_the_interval_is_that_of_speakers_not_clips() -> None:
-    """Alone in their clips, speakers give the binomial interval; with ten like clips each, one as wide as that
-    of a tenth of the clips; who is always right has none.
+    """Speakers of one clip give the binomial interval; of ten clips alike, one as wide as that of a tenth of
+    the clips; where all are right there is none.
     """
     right = np.random.default_rng(0).random(400) < 0.9
     accuracy, deviation = right.mean(), np.sqrt(0.9 * 0.1 / 400)
@@ -37,7 +37,7 @@ def test_the_interval_is_that_of_speakers_not_clips() -> None:
 
 
 def test_the_interval_holds_what_it_promises() -> None:
-    """Of 200 samples of 60 speakers, each good or bad at it, 90 to 99 % of the intervals hold the true accuracy."""
+    """Of 200 samples of 60 unlike speakers 90 to 99 % of the intervals hold the true accuracy."""
     generator = np.random.default_rng(1)
     held = 0
     for seed in range(200):

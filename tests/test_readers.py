@@ -151,7 +151,7 @@ def test_streaming_lets_go_of_what_it_read(tmp_path: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_replicas_share_a_batch_without_loss_or_repeat(store: Path) -> None:
-    """The parts of two replicas, or of four in two processes, make up each batch; also the last, smaller one."""
+    """The parts of two replicas, or of four in two processes, make up each batch, the last too."""
     side = _side(store)
     whole = [values[:, 0, 0] for values, _ in _epoch(readers.batches(side, 16, seed=3))]
     for processes, local in ((2, 1), (1, 2), (2, 2)):

@@ -33,7 +33,7 @@ from tests.store.make import make_store
 pytestmark = pytest.mark.tensorflow
 
 FRAMES, BINS = 12, 40
-MADE = {
+MADE: dict[str, Any] = {
     "audio": {"sample_rate": 22050},
     "feature": {"name": "x", "magnitudes": False, "hop_length": 2205},
 }
@@ -147,7 +147,7 @@ def trained(
 def train_and_save(model: Model, sides: dict[str, Side], folder: Path, how: Train = TRAIN) -> Any:
     runtime.start(how.seed)
     network = training.build(model, sides["train"], how)
-    training.fit(network, model, sides["train"], sides["val"], how, folder / "logs")
+    training.fit(network, model, (sides["train"], sides["val"]), how, folder / "logs")
     training.save(network, folder / "model.keras")
     return network
 
@@ -243,7 +243,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_twice_gives_the_same_bytes(name: str, twice: list[dict[Path, str]]) -> None:
-    """Two processes write the same model, metrics and curves, byte for byte, whatever is done to the clips."""
+    """Two processes write the same model, metrics and curves, whatever is done to the clips."""
     one, two = ({path: md5 for path, md5 in found.items() if path.parts[0] == name} for found in twice)
     assert one == two
     assert Path(name, "model.keras") in one
@@ -298,7 +298,7 @@ def test_a_training_that_diverges_is_an_error_and_saves_nothing(
 
 
 def test_training_batches_are_those_of_the_side_but_for_what_is_done_to_them(sides: dict[str, Side]) -> None:
-    """One-hot targets, smoothed; weights of the rarer label higher, of mean 1; the same again for the seed."""
+    """One-hot targets, smoothed; weights higher for the rarer label, of mean 1."""
     how = LIVELY.model_copy(update={"augment": NO_AUGMENT, "label_smoothing": 0.2})
     batches = list(training.training_batches(sides["train"], how))
     targets = np.concatenate([targets for _, targets, _ in batches])
@@ -342,8 +342,8 @@ def test_masked_values_are_the_mean_for_the_model(
     assert 0.05 < masked.mean() < 0.6
 
 
-def test_a_schedule_rises_and_falls(sides: dict[str, Side]) -> None:
-    """Cosine: from 0 to the full rate in the warm-up's share of the steps, to 0 at the last; constant: the rate."""
+def test_a_schedule_rises_and_falls() -> None:
+    """Cosine: from 0 to the full rate in the warm-up's share of steps, to 0 at the last."""
     optimizer = training._optimizer(LIVELY, 100, 0.5)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 55, 100)]
     np.testing.assert_allclose(rates, [0, 0.0025, 0.005, 0.0025, 0], atol=1e-6)
@@ -352,7 +352,7 @@ def test_a_schedule_rises_and_falls(sides: dict[str, Side]) -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_weight_decay_is_of_kernels_alone(name: Literal["adam", "adamw", "sgd"]) -> None:
-    """With no gradient a step of an optimizer with decay shrinks a kernel, and leaves bias, gamma and beta."""
+    """Without a gradient a step with decay shrinks a kernel, and leaves bias, gamma and beta."""
     import keras
 
     how = TRAIN.model_copy(update={"optimizer": name, "weight_decay": 0.0 if name == "adam" else 0.5})
@@ -453,7 +453,7 @@ def test_weights_from_a_file_are_frozen_then_tuned(sides: dict[str, Side], tmp_p
         keras.utils.set_random_seed(1)
         how = TRAIN.model_copy(update={"epochs": epochs})
         network = training.build(tuned, sides["train"], how)
-        training.fit(network, tuned, sides["train"], sides["val"], how, tmp_path / f"logs{epochs}")
+        training.fit(network, tuned, (sides["train"], sides["val"]), how, tmp_path / f"logs{epochs}")
         return [np.asarray(weight) for weight in network.get_layer("backbone").trainable_weights]
 
     backbone.trainable = True
@@ -464,7 +464,7 @@ def test_weights_from_a_file_are_frozen_then_tuned(sides: dict[str, Side], tmp_p
     backbone.trainable = False
     network = training.build(tuned, sides["train"], TRAIN)
     how = TRAIN.model_copy(update={"epochs": 2})
-    training.fit(network, tuned, sides["train"], sides["val"], how, tmp_path / "logs")
+    training.fit(network, tuned, (sides["train"], sides["val"]), how, tmp_path / "logs")
     network.get_layer("backbone").trainable = True
     for old, new in zip(before, network.get_layer("backbone").trainable_weights, strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))

@@ -147,11 +147,11 @@ def _stratified(
     seed: int,
 ) -> NDArray[np.int64]:
     """Return the number of each clip's side; the sides have `shares` and `names`."""
-    group = np.array(_groups(clips, group_by))
+    group = np.array(_groups(clips, group_by), np.int64)
     labels = sorted({clip.label for clip in clips})
     index = {label: column for column, label in enumerate(labels)}
     counts = np.zeros((max(group) + 1, len(labels)))
-    np.add.at(counts, (group, [index[clip.label] for clip in clips]), 1)
+    np.add.at(counts, (group, np.array([index[clip.label] for clip in clips])), 1)
     for label, groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
         if groups < len(names):
             what = "speakers" if group_by == "speaker" else "clips"
@@ -165,7 +165,8 @@ def _stratified(
         side = _deal(counts, shares, generator)
         if all((counts[side == number] > 0).any(axis=0).all() for number in range(len(names))):
             break
-    return side[group]
+    sides: NDArray[np.int64] = side[group]
+    return sides
 
 
 def _deal(

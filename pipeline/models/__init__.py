@@ -7,13 +7,15 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.params import Choice
 
 
 class Model(Choice):
     """A model and its parameters, `models.<name>`; under `train` there, what of `train` it has otherwise."""
 
-    train: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default_factory=dict)
 
     @abstractmethod
     def logits(self, inputs: Any, labels: int) -> Any:

@@ -29,7 +29,7 @@ KERNEL = 5
 
 
 class Bcresnet(Model):
-    """Broadcasted residual blocks: each frame's mean over the bins goes through time, and back to every bin."""
+    """Broadcasted residual blocks: each frame's mean over bins goes through time, and back to every bin."""
 
     width: float = Field(gt=0)
     subbands: PositiveInt
@@ -49,7 +49,9 @@ class Bcresnet(Model):
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_{block}"
                 first = block == 1
-                x = self._block(x, self._channels(channels), stride if first else 1, dilation, first, name)
+                x = self._block(
+                    x, self._channels(channels), (stride if first else 1, dilation), name, first=first
+                )
         if x.shape[2] < KERNEL:
             raise ValueError(f"its {inputs.shape[2]} bins become {x.shape[2]}, {KERNEL} are needed")
         x = layers.ZeroPadding2D(((KERNEL // 2, KERNEL // 2), (0, 0)), name="tail_pad")(x)
@@ -59,10 +61,11 @@ class Bcresnet(Model):
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
         return layers.Dense(labels, name="logits")(x)
 
-    def _block(self, x: Any, channels: int, stride: int, dilation: int, first: bool, name: str) -> Any:
+    def _block(self, x: Any, channels: int, steps: tuple[int, int], name: str, *, first: bool) -> Any:
         """Return relu(x + f2(x) + f1(mean over the bins of f2(x))); the first of a stage is without x."""
         from keras import layers
 
+        stride, dilation = steps
         identity = [] if first else [x]
         if first:
             x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_wide")(x)

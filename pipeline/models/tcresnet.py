@@ -24,7 +24,7 @@ from pipeline.models import Model
 
 
 class Tcresnet(Model):
-    """A convolution of 3 frames, residual blocks that halve the frames where the channels grow, and a mean."""
+    """A convolution of 3 frames, residual blocks that halve the frames where channels grow, and a mean."""
 
     width: float = Field(gt=0)
     stem: PositiveInt

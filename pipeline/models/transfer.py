@@ -79,8 +79,8 @@ class Transfer(Model):
         weights = self.weights
         if weights not in (None, "imagenet") and not Path(weights).is_file():
             raise PipelineError(
-                f"{where} must be imagenet, null or a file that Keras wrote (.weights.h5), is {weights!r}, and"
-                " no file is there"
+                f"{where} must be imagenet, null or a file that Keras wrote (.weights.h5), is {weights!r},"
+                " and no file is there"
             )
         try:
             return getattr(keras.applications, self.backbone)(

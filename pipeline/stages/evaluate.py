@@ -33,7 +33,8 @@ def main() -> None:
     )
     low, high = scores["accuracy_95"]["low"], scores["accuracy_95"]["high"]
     print(
-        f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1 {scores['macro_f1']:.3f}, {len(best)} clips"
+        f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1"
+        f" {scores['macro_f1']:.3f}, {len(best)} clips"
     )
 
 

@@ -1,6 +1,5 @@
 """data/features/<feature>.h5 + data/split.csv → models/model.keras, results/train: the best epoch."""
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +23,8 @@ def main() -> None:
         print(f"train.{key} is {value}, as models.{name}.train has it")
     with strategy.scope():
         network = training.build(model, train, how)
-    if runtime.chief():
-        training.fit(network, model, train, val, how, Path("results/train"))
-        training.save(network, Path("models/model.keras"))
-    else:
-        with tempfile.TemporaryDirectory() as logs:
-            training.fit(network, model, train, val, how, Path(logs))
+    training.fit(network, model, (train, val), how, Path("results/train"))
+    training.save(network, Path("models/model.keras"))
 
 
 if __name__ == "__main__":

@@ -179,5 +179,7 @@ def test_folds_are_even_and_no_speaker_is_in_two(number: int) -> None:
 def test_too_few_speakers_for_the_folds_are_an_error() -> None:
     """A label of 4 speakers in 5 folds is named."""
     clips = [Clip(f"a/{n}", "a", f"s{n}", 16000, 16000, str(n)) for n in range(4)]
-    with pytest.raises(PipelineError, match="label 'a' has 4 speakers .* at least 5, one for each of fold 1"):
+    with pytest.raises(
+        PipelineError, match=r"label 'a' has 4 speakers .* at least 5, one for each of fold 1"
+    ):
         splits.folds(clips, 5, _how())

@@ -67,7 +67,7 @@ def test_the_cnn_has_three_convolutions_and_two_dense_layers() -> None:
 
 @pytest.mark.tensorflow
 def test_the_notebooks_cnn_can_be_had() -> None:
-    """Convolutions of 32, 64 and 64 without padding, a 2 x 2 maximum between them, dense layers of 64 and 8."""
+    """Convolutions of 32, 64 and 64 without padding, 2 x 2 maxima between them, dense layers of 64 and 8."""
     cnn = Cnn(filters=[32, 64, 64], pool=[[2, 2], [2, 2], [1, 1]], padding="valid", units=64, dropout=0.0)
     network = _network(cnn, 138, 39)
     shapes = [layer.output.shape[1:] for layer in network.layers if layer.name[:4] in ("conv", "pool")]
@@ -86,7 +86,7 @@ def test_the_notebooks_cnn_can_be_had() -> None:
     ],
 )
 def test_the_tcresnets_are_those_of_the_paper(width: float, blocks: list[int], thousands: int) -> None:
-    """TC-ResNet8 and 14, at widths 1 and 1.5, have the weights of the paper's table 1, on its 40 x 98 x 12."""
+    """TC-ResNet8 and 14, at widths 1 and 1.5, have the weights of the paper's table 1, on 40 x 98."""
     model = Tcresnet(width=width, stem=16, blocks=blocks, kernel=9, dropout=0.5)
     assert _trainable(_network(model, 98, 40, 12)) / 1000 == pytest.approx(thousands, rel=0.02)
 

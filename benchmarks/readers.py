@@ -113,15 +113,11 @@ def main() -> None:
         print(f"the notebook's RNN waits {waiting(train):.1%} of its time for input")
         for batch_size in (32, 128):
             theirs = notebook(files, batch_size)
-            first = seconds(lambda: epoch(theirs))
-            fresh = []
-            for _ in range(5):
-                fresh.append(
-                    seconds(lambda: epoch(readers.batches(train, batch_size, seed=0, cache="memory")))
-                )
-            fastest = statistics.median(fresh)
+            first = seconds(partial(epoch, theirs))
+            fresh = partial(readers.batches, train, batch_size, seed=0, cache="memory")
+            fastest = statistics.median(seconds(lambda: epoch(fresh())) for _ in range(5))  # noqa: B023
             print(
-                f"\nbatches of {batch_size}: the notebook's first epoch {first:.1f} s, this project's, reading"
+                f"\nin {batch_size}s: the notebook's first epoch {first:.1f} s, this project's, reading"
                 f" the store into memory included, {fastest:.2f} s: {first / fastest:.0f} times as fast"
             )
             ours = {

@@ -79,7 +79,7 @@ def _score(strategy: Any, model: Model, how: Train, sides: list[Side], speakers:
 
 
 def summarise(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return `mean` and `deviation` (a sample's: over n - 1) of accuracy, macro F1 and loss over the folds."""
+    """Return `mean` and `deviation` (a sample's: over n - 1) of accuracy, macro F1 and loss over folds."""
     return {
         metric: {
             "mean": float(np.mean([each[metric] for each in found])),

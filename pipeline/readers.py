@@ -4,7 +4,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +183,7 @@ def _letting_go(mapped: Rows) -> Any:
 
 def _let_go(mapped: Rows) -> None:
     """Unmap the pages of `mapped`, which stay in the system's cache and come back when they are touched."""
-    assert isinstance(mapped.base, mmap.mmap)
-    mapped.base.madvise(mmap.MADV_DONTNEED)
+    cast("mmap.mmap", mapped.base).madvise(mmap.MADV_DONTNEED)
 
 
 def _as_written() -> "tf.data.Options":

@@ -80,7 +80,7 @@ def test_a_stretch_is_about_the_middle() -> None:
 
 
 def test_a_warp_moves_bins_in_proportion_to_their_number() -> None:
-    """Bin f takes what was at f times a rate from 0.8 to 1.2, in proportion between bins, at most the last."""
+    """Bin f takes what was at f times a rate from 0.8 to 1.2, between bins in proportion."""
     values, _ = _apply(warp=0.2)
     ramp = values - VALUES[:, :, :1]  # bins of a frame count up by 1
     np.testing.assert_allclose(ramp[:, :, 0], 0, atol=0.01)

@@ -1,7 +1,7 @@
 """A small convolutional network on the feature as an image.
 
 The notebook's has `filters: [32, 64, 64]`, `pool: [[2, 2], [2, 2], [1, 1]]`, `padding: valid`, `units: 64`
-and `dropout: 0.0`: https://www.tensorflow.org/tutorials/images/cnn. On the default STFT, 134 x 257, with 8 labels:
+and `dropout: 0.0`: https://www.tensorflow.org/tutorials/images/cnn. With 8 labels, on 134 x 257:
 
 =========================================  ==========  =============
                                            parameters  multiply-adds

@@ -53,7 +53,8 @@ def main() -> None:
     args = arguments(str(__doc__), clips=800, rounds=3, batch=32)
     print(machine(), f"TensorFlow {tf.__version__}, batches of {args.batch}\n")
     print(
-        "| feature | model | this project, clips/s | notebook's loop, clips/s | ratio |\n|---|---|---|---|---|"
+        "| feature | model | this project, clips/s | notebook's loop, clips/s | ratio |\n"
+        "|---|---|---|---|---|"
     )
     with folder(args.archive, args.clips):
         for stages in ("decode", *(f"featurize {name}" for name in FEATURES)):

@@ -14,7 +14,7 @@ run: $(READY)
 	@python -m pipeline.summary
 
 test: $(READY) lint
-	@pytest
+	@pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	@ruff check

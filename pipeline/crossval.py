@@ -32,9 +32,7 @@ def main() -> None:
         raise PipelineError(f"--folds must be at least 3 (train, val, test), is {number}")
     feature, name = params.read("feature", str), params.read("model", str)
     model = params.read(f"models.{name}", Model.named(name))
-    how, mistakes = training.recipe(params.load(), name)
-    if how is None:
-        raise PipelineError("\n".join(mistakes))
+    how = params.read("train", Train, over=f"models.{name}.train")
     known = clips.read(Path("data/clips.csv"))
     fold = splits.folds(known, number, params.read("split", splits.Split))
     store = check(describe(Path(f"data/features/{feature}.h5")), params.load())

@@ -20,7 +20,7 @@ from pipeline.augmentation import Augment, Augmentation
 from pipeline.errors import PipelineError
 from pipeline.files import replacing
 from pipeline.models import Model
-from pipeline.params import Section, check
+from pipeline.params import Section
 from pipeline.readers import AHEAD, Cache, Side, batches
 from pipeline.store.reader import rows
 
@@ -66,31 +66,6 @@ class Train(Section):
         if self.jit and self.deterministic:
             raise ValueError("has jit and deterministic true: XLA promises no such operations, choose one")
         return self
-
-
-def recipe(params: dict[str, Any], model: str) -> tuple[Train | None, list[str]]:
-    """Return `train` with what `models.<model>.train` has otherwise, or None, and a line for each mistake.
-
-    Args:
-        params: the content of params.yaml.
-        model: a name under `models`.
-    """
-    how, mistakes = check(params, "train", Train)
-    others = params["models"][model].get("train")
-    if how is None or not others:
-        return how, mistakes
-    merged = {"models": {model: {"train": _merged(params["train"], others)}}}
-    return check(merged, f"models.{model}.train", Train)
-
-
-def _merged(section: dict[str, Any], others: Any) -> Any:
-    if not isinstance(others, dict):
-        return others
-    changed = {
-        key: _merged(section[key], value) if isinstance(section.get(key), dict) else value
-        for key, value in others.items()
-    }
-    return {**section, **changed}
 
 
 def build(model: Model, train: Side, how: Train) -> Any:

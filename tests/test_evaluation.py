@@ -37,13 +37,13 @@ def test_the_interval_is_that_of_speakers_not_clips() -> None:
 
 
 def test_the_interval_holds_what_it_promises() -> None:
-    """Of 200 samples of 60 unlike speakers 90 to 99 % of the intervals hold the true accuracy."""
+    """Of 100 samples of 60 unlike speakers 89 to 99 % of the intervals hold the true accuracy."""
     generator = np.random.default_rng(1)
     held = 0
-    for seed in range(200):
+    for seed in range(100):
         skill = generator.beta(8, 2, size=60)
         right = generator.random((60, 6)) < skill[:, None]
         speakers = [str(n) for n in range(60) for _ in range(6)]
         bounds = evaluation.interval(right.ravel(), speakers, seed=seed)
         held += bounds["low"] <= 0.8 <= bounds["high"]
-    assert 180 <= held <= 198
+    assert 89 <= held <= 99

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
-from pipeline import readers, runtime, training
+from pipeline import params, readers, runtime, training
 from pipeline.augmentation import Augment
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
@@ -391,29 +391,27 @@ def test_the_lstm_can_run_on_cudnn(sides: dict[str, Side]) -> None:
 # ------------------------------------------------------------------------------------------- parameters
 
 
-def _params(**model_train: Any) -> dict[str, Any]:
-    return {"train": TRAIN.model_dump(), "models": {"cnn": {"units": 8, "train": model_train}}}
+def _read(**model_train: Any) -> tuple[Train | None, list[str]]:
+    content = {"train": TRAIN.model_dump(), "models": {"cnn": {"units": 8, "train": model_train}}}
+    return params.check(content, "train", Train, over="models.cnn.train")
 
 
 def test_a_models_own_training_counts() -> None:
     """What a model has under `train` takes the place of train's, one by one, also within `augment`."""
-    how, mistakes = training.recipe(_params(epochs=7, augment={"mixup": 0.5}), "cnn")
+    how, mistakes = _read(epochs=7, augment={"mixup": 0.5})
     assert mistakes == []
     expected = {"epochs": 7, "augment": NO_AUGMENT.model_copy(update={"mixup": 0.5})}
     assert how == TRAIN.model_copy(update=expected)
-    assert training.recipe({**_params(), "models": {"cnn": {}}}, "cnn") == (TRAIN, [])
 
 
 def test_a_mistake_in_a_models_own_training_is_named_where_it_stands() -> None:
-    """The path is the model's, also of an unknown key; a mistake in train is named there."""
-    _, mistakes = training.recipe(_params(epochs=0, augment={"mixup": -1.0}, batchsize=3), "cnn")
+    """The path is the model's, also that of an unknown key."""
+    _, mistakes = _read(epochs=0, augment={"mixup": -1.0}, batchsize=3)
     assert mistakes == [
         "params.yaml: models.cnn.train.epochs must be at least 1, is 0",
         "params.yaml: models.cnn.train.augment.mixup must be at least 0, is -1.0",
         "params.yaml: models.cnn.train.batchsize is not a parameter; did you mean batch_size?",
     ]
-    wrong = {**_params(epochs=3), "train": {**TRAIN.model_dump(), "optimizer": "adm"}}
-    assert "train.optimizer must be 'adam', 'adamw' or 'sgd', is 'adm'" in training.recipe(wrong, "cnn")[1][0]
 
 
 @pytest.mark.parametrize(
@@ -426,7 +424,7 @@ def test_a_mistake_in_a_models_own_training_is_named_where_it_stands() -> None:
 )
 def test_what_does_not_go_together_is_refused(change: dict[str, Any], message: str) -> None:
     """Settings of which one would be without effect, or without meaning, are a mistake that says so."""
-    _, mistakes = training.recipe(_params(**change), "cnn")
+    _, mistakes = _read(**change)
     assert [message in mistake for mistake in mistakes] == [True]
 
 

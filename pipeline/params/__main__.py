@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError, run
 from pipeline.features import Feature
 from pipeline.models import Model
 from pipeline.params import FILE, check, load, unknown
-from pipeline.training import Train, recipe
+from pipeline.training import Train
 
 SECTIONS: dict[str, Any] = {
     "extract": Unpacking,
@@ -81,7 +81,7 @@ def _mistakes_between_sections(params: dict[str, Any]) -> list[str]:
         if min(feature.shape(samples)) < 1:
             found.append(features.too_short(name, samples))
     for name in params["models"]:
-        found += recipe(params, name)[1]
+        found += check(params, "train", Train, over=f"models.{name}.train")[1]
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
         found.append(f"{FILE}: datasets.{dataset}.url must be a URL or a path, is null; dataset is {dataset}")

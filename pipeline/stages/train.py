@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import params, readers, runtime, training
-from pipeline.errors import PipelineError, run
+from pipeline.errors import run
 from pipeline.models import Model
 
 
@@ -13,9 +13,7 @@ def main() -> None:
     feature = params.read("feature", str)
     name = params.read("model", str)
     model = params.read(f"models.{name}", Model.named(name))
-    how, mistakes = training.recipe(params.load(), name)
-    if how is None:
-        raise PipelineError("\n".join(mistakes))
+    how = params.read("train", training.Train, over=f"models.{name}.train")
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
     strategy = runtime.start(how.seed, deterministic=how.deterministic)

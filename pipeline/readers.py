@@ -1,8 +1,10 @@
 """A feature's store joined with the split → batches, as tf.data or as rows."""
 
+import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,15 @@ from pipeline.store.reader import rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+Cache = Literal["auto", "memory", "none"]
+FREE_SHARE = 0.5
+# Rows that streaming reads before it unmaps them; the system maps up to as much again around them.
+MAPPED_BYTES = 256 << 20
+# Batches in the making and made: memory is the limit, not cores.
+AHEAD = 2
+# What TensorFlow demands of memory that it did not allocate.
+ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -55,37 +66,131 @@ def side(name: str, *, store: Path, split: Path) -> Side:
         raise PipelineError(
             f"{store} and {split} hold different clips, {odd[0]} and {len(odd) - 1} more: run dvc repro"
         )
-    chosen = [row for row, clip in enumerate(description.clips) if sides[clip] == name]
-    index = {label: number for number, label in enumerate(description.labels)}
-    targets = [index[description.clips[row].partition("/")[0]] for row in chosen]
-    return Side(description, np.array(chosen, np.int64), np.array(targets, np.int64))
+    return part(description, [row for row, clip in enumerate(description.clips) if sides[clip] == name])
 
 
-def batches(side: Side, batch_size: int, *, seed: int | None = None) -> "tf.data.Dataset":
+def part(store: Store, chosen: Sequence[int]) -> Side:
+    """Return the clips of `store` that are in its rows `chosen`."""
+    index = {label: number for number, label in enumerate(store.labels)}
+    targets = [index[store.clips[row].partition("/")[0]] for row in chosen]
+    return Side(store, np.array(chosen, np.int64), np.array(targets, np.int64))
+
+
+def batches(
+    side: Side,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    cache: Cache = "none",
+    replicas: range | None = None,
+    of: int = 1,
+) -> "tf.data.Dataset":
     """Return a dataset of (clips, frames, bins) float32 and (clips,) int64 targets.
 
-    Each batch is gathered from the file's own pages when it is wanted; memory holds a few batches,
-    however large the store is.
+    TensorFlow gathers each batch from the file's own pages, or from memory; there is no copy of the store
+    in the graph, and no Python for a batch. Of a store that is streamed, about 512 MiB stay mapped.
 
     Args:
         side: the clips.
         batch_size: clips per batch; the last of an epoch may be smaller.
         seed: shuffles all clips anew for each epoch, the same way for the same seed; None keeps the
             order of the store.
+        cache: where the rows are read from: `memory`, into which they are read at once; `none`, from the
+            store each time; `auto`, as `fits` says. The batches are the same.
+        replicas: whose parts of each batch to give, one behind the other; None gives whole batches.
+        of: the number of all replicas.
     """
     import tensorflow as tf
 
-    values = rows(side.store)
-    frames, bins = side.row_shape
+    mapped = rows(side.store)
+    which = side.rows
+    with tf.device("CPU"):
+        values = _tensor(mapped, side.store.path)
+        in_memory = cache == "memory" or (cache == "auto" and fits(side))
+        if in_memory:
+            values, which = tf.gather(values, which), np.arange(len(which))
+            _let_go(mapped)
+        # It shares the tensor's memory. The tensor itself would be copied into the graph where tf.data
+        # rewrites that, as it does for deterministic operations.
+        variable = tf.Variable(values, trainable=False)
 
-    def gather(which: NDArray[np.int64]) -> Rows:
-        return np.take(values, which, axis=0).astype(np.float32, copy=False)
+    def gather(chosen: Any, targets: Any) -> Any:
+        return tf.cast(tf.gather(variable.read_value(), chosen), tf.float32), targets
 
-    def gathered(which: Any, targets: Any) -> Any:
-        batch = tf.numpy_function(gather, [which], tf.float32, stateful=False)
-        return tf.ensure_shape(batch, (None, frames, bins)), targets
-
-    dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
+    dataset = tf.data.Dataset.from_tensor_slices((which, side.targets))
     if seed is not None:
-        dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).map(gathered).prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.shuffle(len(which), seed=seed, reshuffle_each_iteration=True)
+    dataset = dataset.batch(batch_size)
+    if replicas is not None:
+        parts = tf.data.Dataset.range(replicas.start, replicas.stop)
+        dataset = dataset.flat_map(
+            lambda chosen, targets: parts.map(lambda replica: (chosen[replica::of], targets[replica::of]))
+        )
+    if not in_memory:
+        dataset = dataset.map(_letting_go(mapped))
+    dataset = dataset.map(gather, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
+    return dataset.with_options(_as_written())
+
+
+def fits(side: Side) -> bool:
+    """Return whether the rows of `side` take up no more than half of the memory that is free now."""
+    import psutil
+
+    taken = len(side.rows) * np.prod(side.store.shape[1:]) * side.store.dtype.itemsize
+    return bool(taken <= FREE_SHARE * psutil.virtual_memory().available)
+
+
+def _tensor(values: Rows, path: Path) -> "tf.Tensor":
+    """Return `values` as a tensor in the same memory, which nobody may write to."""
+    import tensorflow as tf
+
+    if values.ctypes.data % ALIGNMENT:  # TensorFlow would copy them all
+        raise PipelineError(f"{path}: rows must begin at a multiple of {ALIGNMENT} bytes: run dvc repro -f")
+    return tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(values)).__dlpack__())
+
+
+class _Writable:
+    """An array that says it can be written, as TensorFlow takes no others, and keeps its memory alive."""
+
+    def __init__(self, values: Rows) -> None:
+        described = values.__array_interface__
+        self.__array_interface__ = {**described, "data": (described["data"][0], False)}
+        self.values = values
+
+
+def _letting_go(mapped: Rows) -> Any:
+    """Return a function that passes batches on and unmaps the rows' pages where many have been touched."""
+    import tensorflow as tf
+
+    touched = 0
+
+    def count(clips: Any) -> Any:
+        nonlocal touched
+        touched += int(clips) * mapped[:1].nbytes
+        if touched > MAPPED_BYTES:
+            _let_go(mapped)
+            touched = 0
+        return clips
+
+    def let_go(chosen: Any, targets: Any) -> Any:
+        counted = tf.numpy_function(count, [tf.size(chosen)], tf.int32)
+        with tf.control_dependencies([counted]):
+            return tf.identity(chosen), targets
+
+    # What fits as a whole is never let go of.
+    return let_go if mapped.nbytes > MAPPED_BYTES else lambda *batch: batch
+
+
+def _let_go(mapped: Rows) -> None:
+    """Unmap the pages of `mapped`, which stay in the system's cache and come back when they are touched."""
+    cast("mmap.mmap", mapped.base).madvise(mmap.MADV_DONTNEED)
+
+
+def _as_written() -> "tf.data.Options":
+    """Return the options that leave a dataset as it is: rewriting it takes longer than it gains."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return options

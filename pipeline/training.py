@@ -1,22 +1,31 @@
 """Trains a model on one side of the split, watches it on another, and saves its best epoch."""
 
+import importlib.util
 import json
+import math
 import re
 import sys
+import time
 import zipfile
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.augmentation import Augment, Augmentation
 from pipeline.errors import PipelineError
 from pipeline.files import replacing
 from pipeline.models import Model
 from pipeline.params import Section
-from pipeline.readers import Side, batches
+from pipeline.readers import AHEAD, Cache, Side, batches
 from pipeline.store.reader import rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Magnitudes below this count as this before the logarithm: 62 dB below those of a full-scale sine in a
 # frame of 512 samples, which leaves most of a recording's noise out.
@@ -26,14 +35,37 @@ MIN_MAGNITUDE = 0.1
 class Train(Section):
     """`train`: how a model is trained."""
 
+    seed: int = Field(ge=0)
     normalize: Literal["log", "linear", "none"]
     scale: Literal["feature", "bin"]
-    seed: int = Field(ge=0)
+    cache: Cache
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"]
+    warmup: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    clip_norm: float | None = Field(gt=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"]
     monitor: Literal["accuracy", "loss"]
     patience: int = Field(ge=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    jit: bool
+    deterministic: bool
+    tensorboard: bool
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _decay_has_an_optimizer(self) -> Self:
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("has a weight_decay, which adam is without: choose adamw or sgd, or set it to 0")
+        if self.warmup and self.schedule == "constant":
+            raise ValueError("has a warmup, which belongs to schedule cosine: choose that, or set it to 0")
+        if self.jit and self.deterministic:
+            raise ValueError("has jit and deterministic true: XLA promises no such operations, choose one")
+        return self
 
 
 def build(model: Model, train: Side, how: Train) -> Any:
@@ -48,25 +80,36 @@ def build(model: Model, train: Side, how: Train) -> Any:
     """
     import keras
 
-    inputs = scaled = keras.Input(train.row_shape, name="feature")
-    log = how.normalize == "log" and train.store.params["feature"]["magnitudes"]
+    inputs = scaled = keras.Input(train.row_shape, name="feature", dtype="float32")
+    log = _logarithmic(train, how)
     if log:
         scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
     if how.normalize != "none":
         mean, variance = moments(train, log=log)
         if how.scale == "feature":
             variance = np.full_like(variance, variance.mean())
-        scaled = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(scaled)
+        scaled = keras.layers.Normalization(
+            mean=mean, variance=variance, dtype="float32", name="normalization"
+        )(scaled)
     name = type(model).__name__.lower()
+    keras.config.set_dtype_policy(how.precision)
     try:
         logits = model.logits(scaled, len(train.labels))
     except ValueError as error:
         frames, bins = train.row_shape
         raise PipelineError(
             f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins:"
-            f" {str(error).splitlines()[0]}: choose another feature, or a smaller model"
+            f" {str(error).splitlines()[0]}: choose another feature, or another size of the model"
         ) from None
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if how.precision != "float32":
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
     return keras.Model(inputs, logits, name=name)
+
+
+def _logarithmic(train: Side, how: Train) -> bool:
+    return bool(how.normalize == "log" and train.store.params["feature"]["magnitudes"])
 
 
 def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -84,56 +127,169 @@ def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.f
     return mean.astype(np.float32), np.maximum(squares / frames - mean**2, 0).astype(np.float32)
 
 
-def fit(model: Any, train: Side, val: Side, how: Train, logs: Path) -> None:
-    """Train `model` with Adam and leave it with the weights of its best epoch on `val`.
+def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: Path) -> None:
+    """Train `network`, which `build` made of `model`; leave it with the weights of its best epoch on `val`.
 
     Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
     The best epoch's stand under `best` there: the first of highest accuracy or of lowest loss, as
-    `how.monitor` says. It stops where `how.patience` epochs have brought nothing better.
+    `how.monitor` says, in the last of the model's phases. It stops where `how.patience` epochs have brought
+    nothing better. Losses are mean cross-entropies in nats; those on train are of the clips as they were
+    augmented, with their labels smoothed.
 
     Raises PipelineError where the loss is no longer finite.
     """
     import keras
     from dvclive import Live
 
-    model.compile(
-        optimizer=keras.optimizers.Adam(how.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    stop = keras.callbacks.EarlyStopping(
-        f"val_{how.monitor}",
-        mode="max" if how.monitor == "accuracy" else "min",
-        patience=how.patience,
-        restore_best_weights=True,
-    )
-    with Live(str(logs), dvcyaml=False, save_dvc_exp=False) as live:
+    train, val = sides
+    steps = math.ceil(len(train.rows) / how.batch_size)
+    examples = _distributed(network, partial(training_batches, train, how))
+    watched = _distributed(network, partial(_watched_batches, val, how))
+    done = 0
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(str(logs), dvcyaml=False, save_dvc_exp=False))
         live.step = 1  # epochs count from 1, here as in the printed lines
+        stack.enter_context(network.distribute_strategy.scope())
+        for end, factor in model.phases(network, how.epochs):
+            network.compile(
+                optimizer=_optimizer(how, steps * (end - done), factor),
+                loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+                metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+                jit_compile=how.jit,
+            )
+            stop = keras.callbacks.EarlyStopping(
+                f"val_{how.monitor}",
+                mode="max" if how.monitor == "accuracy" else "min",
+                patience=how.patience,
+                restore_best_weights=True,
+            )
+            log = partial(_log, live, stop, how)
+            network.fit(
+                examples,
+                validation_data=watched,
+                initial_epoch=done,
+                epochs=end,
+                shuffle=False,  # the batches are shuffled
+                callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=log), *_tensorboard(how)],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+            done = end
 
-        def log(epoch: int, values: dict[str, float]) -> None:
-            if not np.isfinite([values["loss"], values["val_loss"]]).all():
-                raise PipelineError(
-                    f"training diverged in epoch {epoch + 1}: the loss is {values['loss']}, on val"
-                    f" {values['val_loss']}: lower params.yaml: train.learning_rate, {how.learning_rate:g}"
-                )
-            for side, prefix in (("train", ""), ("val", "val_")):
-                for metric in ("loss", "accuracy"):
-                    live.log_metric(f"{side}/{metric}", values[prefix + metric])
-            if stop.best_epoch == epoch:
-                live.summary["best"] = {
-                    "epoch": epoch + 1,
-                    "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
-                }
-            live.next_step()
 
-        model.fit(
-            batches(train, how.batch_size, seed=how.seed),
-            validation_data=batches(val, how.batch_size),
-            epochs=how.epochs,
-            shuffle=False,  # the batches are shuffled
-            callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=log)],
-            verbose=1 if sys.stdout.isatty() else 2,
+def _distributed(network: Any, dataset: Any) -> Any:
+    """Return `dataset()`, or where there are several replicas each one's part of its batches."""
+    import tensorflow as tf
+
+    strategy = network.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        if tf.config.list_logical_devices("GPU"):
+            return dataset().apply(tf.data.experimental.prefetch_to_device("/GPU:0", AHEAD))
+        return dataset()
+
+    def here(context: Any) -> Any:
+        local = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        return dataset(replicas=range(first, first + local), of=context.num_replicas_in_sync)
+
+    return strategy.distribute_datasets_from_function(here)
+
+
+def _watched_batches(val: Side, how: Train, **part: Any) -> "tf.data.Dataset":
+    return batches(val, how.batch_size, cache=how.cache, **part).map(_one_hot(len(val.labels)))
+
+
+def training_batches(train: Side, how: Train, **part: Any) -> "tf.data.Dataset":
+    """Return the batches that a model is trained on: features, one-hot targets, and weights if any.
+
+    Shuffled anew each epoch and augmented anew each time, the same way for the same seed. Targets are
+    float32 (clips, labels), smoothed; weights, where classes are balanced, float32 (clips,), of mean 1.
+    """
+    import tensorflow as tf
+
+    dataset = batches(train, how.batch_size, seed=how.seed, cache=how.cache, **part)
+    labels = len(train.labels)
+    dataset = dataset.map(_one_hot(labels))
+    if any(how.augment.model_dump().values()):
+        mean, _ = moments(train, log=_logarithmic(train, how))
+        made = train.store.params
+        augmentation = Augmentation.of(
+            how.augment,
+            seconds_per_frame=made["feature"]["hop_length"] / made["audio"]["sample_rate"],
+            fill=np.exp(mean) if _logarithmic(train, how) else mean,
         )
+        seeds = tf.data.Dataset.random(how.seed, rerandomize_each_iteration=True).batch(2)
+        dataset = tf.data.Dataset.zip(dataset, seeds).map(
+            lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
+        )
+    weights = None
+    if how.class_weights == "balanced":
+        weights = len(train.targets) / labels / np.bincount(train.targets, minlength=labels)
+
+    def finish(values: Any, targets: Any) -> Any:
+        weighted = () if weights is None else (tf.linalg.matvec(targets, tf.constant(weights, tf.float32)),)
+        return values, targets * (1 - how.label_smoothing) + how.label_smoothing / labels, *weighted
+
+    return dataset.map(finish).prefetch(AHEAD)
+
+
+def _one_hot(labels: int) -> Any:
+    import tensorflow as tf
+
+    return lambda values, targets: (values, tf.one_hot(targets, labels))
+
+
+def _log(live: Any, stop: Any, how: Train, epoch: int, values: dict[str, float]) -> None:
+    if not np.isfinite([values["loss"], values["val_loss"]]).all():
+        raise PipelineError(
+            f"training diverged in epoch {epoch + 1}: the loss is {values['loss']}, on val"
+            f" {values['val_loss']}: lower params.yaml: train.learning_rate, {how.learning_rate:g}"
+        )
+    for side, prefix in (("train", ""), ("val", "val_")):
+        for metric in ("loss", "accuracy"):
+            live.log_metric(f"{side}/{metric}", values[prefix + metric])
+    if stop.best_epoch == epoch:
+        live.summary["best"] = {
+            "epoch": epoch + 1,
+            "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
+        }
+    live.next_step()
+
+
+def _tensorboard(how: Train) -> list[Any]:
+    import keras
+
+    if not how.tensorboard:
+        return []
+    if importlib.util.find_spec("tensorboard") is None:
+        raise PipelineError(
+            "params.yaml: train.tensorboard is true, and tensorboard is missing: pip install '.[tensorboard]'"
+        )
+    return [keras.callbacks.TensorBoard(f"logs/{time.strftime('%Y%m%d-%H%M%S')}", write_graph=False)]
+
+
+def _optimizer(how: Train, steps: int, factor: float) -> Any:
+    import keras
+
+    rate: Any = how.learning_rate * factor
+    if how.schedule == "cosine":
+        warm = round(how.warmup * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warm else rate,
+            max(1, steps - warm),
+            warmup_target=rate if warm else None,
+            warmup_steps=warm,
+        )
+    shared = {"global_clipnorm": how.clip_norm, "weight_decay": how.weight_decay or None}
+    match how.optimizer:
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate, **shared)
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, **shared)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **shared)
+    if how.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def save(model: Any, path: Path) -> None:

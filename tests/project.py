@@ -19,6 +19,7 @@ SMALL = {
     "datasets.demo.clips_per_label": 8,
     "models.rnn.units": 4,
     "models.cnn.filters": [2],
+    "models.cnn.pool": [[2, 2]],
     "models.cnn.units": 4,
     "train.epochs": 1,
 }

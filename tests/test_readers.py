@@ -1,7 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline import readers
@@ -9,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.readers import Side
 from pipeline.store.layout import describe
+from tests.conftest import ROOT
 from tests.store.make import make_store
 
 SIDES = ["train", "train", "train", "val", "test"]
@@ -89,6 +94,79 @@ def test_epochs_are_shuffled_anew_and_the_same_for_the_same_seed(store: Path) ->
     assert first != second
     assert [first, second] == two_epochs(3)
     assert [first, second] != two_epochs(4)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_memory_and_store_give_the_same_batches(
+    store: Path, tmp_path: Path, dtype: Literal["float32", "float16"], seed: int | None
+) -> None:
+    """Read at once, streamed, or as fits: the same values in the same order, over two epochs."""
+    make_store(tmp_path / "g.h5", ROWS, clips=describe(store).clips, dtype=dtype)
+    side = readers.side("train", store=tmp_path / "g.h5", split=store.with_name("split.csv"))
+    found = []
+    for cache in ("memory", "none", "auto"):
+        dataset = readers.batches(side, 16, seed=seed, cache=cache)
+        found.append([np.concatenate([values for values, _ in _epoch(dataset)]) for _ in range(2)])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.tensorflow
+def test_what_does_not_fit_is_streamed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A side fits while its rows take up half of the free memory, and no longer."""
+    side = _side(store)
+    free = 2 * 60 * 4 * 3 * 4  # twice 60 clips of 4 x 3 float32
+    for available, expected in ((free, True), (free - 1, False)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))  # noqa: B023
+        assert readers.fits(side) == expected
+
+
+@pytest.mark.tensorflow
+def test_streaming_lets_go_of_what_it_read(tmp_path: Path) -> None:
+    """Of a store of 1.5 GiB, read as a whole, a process keeps no more than about 512 MiB and some batches."""
+    clips = [f"a/{number:04}" for number in range(3000)]
+    make_store(tmp_path / "f.h5", np.broadcast_to(np.float32(1), (3000, 512, 256)), clips=clips)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from pipeline import readers, runtime
+        runtime.start(0)
+        side = readers.part(readers.describe(Path(sys.argv[1])), list(range(3000)))
+        import psutil
+        process, peak, before = psutil.Process(), 0, 0
+        for values, _ in readers.batches(side, 32, seed=1):
+            before = before or process.memory_info().rss
+            assert float(values[0, 0, 0]) == 1
+            peak = max(peak, process.memory_info().rss)
+        print((peak - before) >> 20)
+    """
+    output = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "f.h5")],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert int(output) < 800
+
+
+@pytest.mark.tensorflow
+def test_replicas_share_a_batch_without_loss_or_repeat(store: Path) -> None:
+    """The parts of two replicas, or of four in two processes, make up each batch, the last too."""
+    side = _side(store)
+    whole = [values[:, 0, 0] for values, _ in _epoch(readers.batches(side, 16, seed=3))]
+    for processes, local in ((2, 1), (1, 2), (2, 2)):
+        parts = [
+            _epoch(
+                readers.batches(
+                    side, 16, seed=3, replicas=range(n * local, (n + 1) * local), of=processes * local
+                )
+            )
+            for n in range(processes)
+        ]
+        for number, batch in enumerate(whole):
+            of_batch = [part[number * local + each][0][:, 0, 0] for part in parts for each in range(local)]
+            assert max(map(len, of_batch)) - min(map(len, of_batch)) <= 1
+            assert sorted(np.concatenate(of_batch)) == sorted(batch)
 
 
 @pytest.mark.tensorflow

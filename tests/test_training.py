@@ -12,12 +12,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
-from pipeline import readers, runtime, training
+from pipeline import params, readers, runtime, training
+from pipeline.augmentation import Augment
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.models import Model
+from pipeline.models.bcresnet import Bcresnet
 from pipeline.models.cnn import Cnn
+from pipeline.models.dscnn import Dscnn
 from pipeline.models.rnn import Rnn
+from pipeline.models.tcresnet import Tcresnet
+from pipeline.models.transfer import Transfer
 from pipeline.readers import Side
 from pipeline.store import reader
 from pipeline.store.layout import Rows
@@ -27,18 +32,76 @@ from tests.store.make import make_store
 
 pytestmark = pytest.mark.tensorflow
 
-FRAMES, BINS = 12, 10
+FRAMES, BINS = 12, 40
+MADE: dict[str, Any] = {
+    "audio": {"sample_rate": 22050},
+    "feature": {"name": "x", "magnitudes": False, "hop_length": 2205},
+}
+NO_AUGMENT = Augment(
+    time_shift=0.0,
+    time_stretch=0.0,
+    frequency_warp=0.0,
+    time_masks=0,
+    time_mask=0.0,
+    frequency_masks=0,
+    frequency_mask=0,
+    mixup=0.0,
+)
 TRAIN = Train(
     seed=0,
     normalize="log",
     scale="bin",
+    cache="auto",
     batch_size=16,
     epochs=12,
+    optimizer="adam",
     learning_rate=0.01,
+    schedule="constant",
+    warmup=0.0,
+    weight_decay=0.0,
+    clip_norm=None,
+    label_smoothing=0.0,
+    class_weights="none",
     monitor="loss",
-    patience=3,
+    patience=5,
+    precision="float32",
+    jit=False,
+    deterministic=True,
+    tensorboard=False,
+    augment=NO_AUGMENT,
 )
-MODELS = [Rnn(units=8, dropout=0.1), Cnn(filters=[4, 4], pool=[2, 2], units=8, dropout=0.1)]
+# Everything that may be drawn at random, at once.
+LIVELY = TRAIN.model_copy(
+    update={
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+        "augment": Augment(
+            time_shift=0.2,
+            time_stretch=0.1,
+            frequency_warp=0.1,
+            time_masks=1,
+            time_mask=0.2,
+            frequency_masks=1,
+            frequency_mask=3,
+            mixup=0.3,
+        ),
+    }
+)
+MODELS: dict[str, Model] = {
+    "rnn": Rnn(units=8, dropout=0.1),
+    "cnn": Cnn(filters=[4, 4], pool=[[2, 2]] * 2, padding="same", units=8, dropout=0.1),
+    "tcresnet": Tcresnet(width=1.0, stem=4, blocks=[6, 8], kernel=3, dropout=0.1),
+    "bcresnet": Bcresnet(width=0.5, subbands=1, dropout=0.1),
+    "dscnn": Dscnn(channels=8, blocks=2, dropout=0.1),
+    "transfer": Transfer(
+        backbone="MobileNet", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1
+    ),
+}
 
 
 def _rows() -> Rows:
@@ -54,7 +117,7 @@ def _rows() -> Rows:
 
 def make_sides(folder: Path) -> dict[str, Side]:
     clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
-    make_store(folder / "f.h5", _rows(), clips=clips, params={"feature": {"name": "x", "magnitudes": False}})
+    make_store(folder / "f.h5", _rows(), clips=clips, params=MADE)
     names = ["train", "train", "train", "val", "test"]
     write_csv(folder / "s.csv", ["clip", "split"], ((clip, names[n % 5]) for n, clip in enumerate(clips)))
     return {name: readers.side(name, store=folder / "f.h5", split=folder / "s.csv") for name in set(names)}
@@ -71,19 +134,20 @@ class Trained(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=["rnn", "cnn"])
+@pytest.fixture(scope="module", params=["rnn", "cnn"])
 def trained(
     request: pytest.FixtureRequest, sides: dict[str, Side], tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """Each model, trained and saved."""
     folder = tmp_path_factory.mktemp("trained")
-    return Trained(request.param, train_and_save(request.param, sides, folder), folder)
+    model = MODELS[request.param]
+    return Trained(model, train_and_save(model, sides, folder), folder)
 
 
 def train_and_save(model: Model, sides: dict[str, Side], folder: Path, how: Train = TRAIN) -> Any:
     runtime.start(how.seed)
     network = training.build(model, sides["train"], how)
-    training.fit(network, sides["train"], sides["val"], how, folder / "logs")
+    training.fit(network, model, (sides["train"], sides["val"]), how, folder / "logs")
     training.save(network, folder / "model.keras")
     return network
 
@@ -137,7 +201,7 @@ def test_the_best_epoch_is_kept(
     import keras
 
     how = TRAIN.model_copy(update={"monitor": monitor})
-    network = train_and_save(MODELS[0], sides, tmp_path, how)
+    network = train_and_save(MODELS["rnn"], sides, tmp_path, how)
     curve = (tmp_path / f"logs/plots/metrics/val/{monitor}.tsv").read_text().splitlines()[1:]
     values = [float(line.split("\t")[1]) for line in curve]
     best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
@@ -149,32 +213,41 @@ def test_the_best_epoch_is_kept(
     assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=["rnn", "cnn"])
-def test_training_twice_gives_the_same_bytes(model: Model, tmp_path: Path) -> None:
-    """Two processes, a while apart, write the same model, metrics and curves, byte for byte."""
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
+    """The md5s of all files that training every model writes, in each of two processes, a while apart."""
     code = """if True:
         import sys
         from pathlib import Path
         from tests import test_training as t
-        folder = Path(sys.argv[1])
-        how = t.TRAIN.model_copy(update={"epochs": 2})
-        t.train_and_save(t.MODELS[int(sys.argv[2])], t.make_sides(folder), folder, how)
+        for name, model in t.MODELS.items():
+            folder = Path(sys.argv[1]) / name
+            folder.mkdir()
+            how = t.LIVELY.model_copy(update={"epochs": 2})
+            t.train_and_save(model, t.make_sides(folder), folder, how)
     """
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    processes = []
+    for folder in folders:
+        processes.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT))
+        time.sleep(3)  # more than a zip's clock takes for the same time
     digests = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        number = str(MODELS.index(model))
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name), number], cwd=ROOT, check=True)
+    for folder, process in zip(folders, processes, strict=True):
+        assert process.wait() == 0
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests.append(
-            {
-                path.relative_to(tmp_path / name): hashlib.md5(path.read_bytes()).hexdigest()
-                for path in sorted((tmp_path / name).rglob("*"))
-                if path.is_file()
-            }
+            {path.relative_to(folder): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
         )
-        time.sleep(2)  # as much as a zip's clock can tell apart
-    assert digests[0] == digests[1]
-    assert Path("model.keras") in digests[0]
+    return digests
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_twice_gives_the_same_bytes(name: str, twice: list[dict[Path, str]]) -> None:
+    """Two processes write the same model, metrics and curves, whatever is done to the clips."""
+    one, two = ({path: md5 for path, md5 in found.items() if path.parts[0] == name} for found in twice)
+    assert one == two
+    assert Path(name, "model.keras") in one
+    assert Path(name, "logs/metrics.json") in one
 
 
 @pytest.mark.parametrize("scale", ["feature", "bin"])
@@ -187,10 +260,11 @@ def test_how_a_feature_of_magnitudes_is_normalised(
     """What reaches the model: logarithms or magnitudes, standardised by bin or on one scale, or neither."""
     import keras
 
-    store = dataclasses.replace(sides["train"].store, params={"feature": {"magnitudes": True}})
+    made = {**MADE, "feature": {**MADE["feature"], "magnitudes": True}}
+    store = dataclasses.replace(sides["train"].store, params=made)
     train = dataclasses.replace(sides["train"], store=store)
     network = training.build(
-        MODELS[0], train, TRAIN.model_copy(update={"normalize": normalize, "scale": scale})
+        MODELS["rnn"], train, TRAIN.model_copy(update={"normalize": normalize, "scale": scale})
     )
     values = np.array(reader.rows(train.store)[train.rows], np.float64)
     expected = np.log(np.maximum(values, training.MIN_MAGNITUDE)) if normalize == "log" else values
@@ -203,9 +277,11 @@ def test_how_a_feature_of_magnitudes_is_normalised(
 
 
 def test_a_feature_too_small_for_the_model_is_refused(sides: dict[str, Side]) -> None:
-    """Five convolutions on 12 frames are an error that names model and shape."""
-    with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 10 bins"):
-        training.build(Cnn(filters=[4] * 5, pool=[2, 2], units=8, dropout=0), sides["train"], TRAIN)
+    """Six convolutions on 12 frames are an error that names model and shape."""
+    with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 40 bins"):
+        training.build(
+            Cnn(filters=[4] * 6, pool=[[2, 2]] * 6, padding="same", units=8, dropout=0), sides["train"], TRAIN
+        )
 
 
 def test_a_training_that_diverges_is_an_error_and_saves_nothing(
@@ -214,5 +290,179 @@ def test_a_training_that_diverges_is_an_error_and_saves_nothing(
     """A learning rate that drives the loss to infinity ends training with the parameter to lower."""
     how = TRAIN.model_copy(update={"learning_rate": 3e38})
     with pytest.raises(PipelineError, match=r"diverged in epoch \d+.*train\.learning_rate, 3e\+38"):
-        train_and_save(MODELS[1], sides, tmp_path, how)
+        train_and_save(MODELS["cnn"], sides, tmp_path, how)
     assert not (tmp_path / "model.keras").exists()
+
+
+# ------------------------------------------------------------------------------------- how it is trained
+
+
+def test_training_batches_are_those_of_the_side_but_for_what_is_done_to_them(sides: dict[str, Side]) -> None:
+    """One-hot targets, smoothed; weights higher for the rarer label, of mean 1."""
+    how = LIVELY.model_copy(update={"augment": NO_AUGMENT, "label_smoothing": 0.2})
+    batches = list(training.training_batches(sides["train"], how))
+    targets = np.concatenate([targets for _, targets, _ in batches])
+    weights = np.concatenate([weights for _, _, weights in batches])
+    np.testing.assert_allclose(np.sort(targets, axis=1), np.tile([0.1, 0.9], (len(targets), 1)), rtol=1e-5)
+    count = np.bincount(sides["train"].targets)
+    np.testing.assert_allclose(weights, (len(targets) / 2 / count)[targets.argmax(axis=1)], rtol=1e-5)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_training_clips_are_changed_anew_each_epoch_and_the_same_for_the_seed(sides: dict[str, Side]) -> None:
+    """Two epochs differ, also clip by clip; another dataset of the seed repeats both."""
+
+    def epochs(seed: int) -> list[Any]:
+        how = LIVELY.model_copy(update={"seed": seed})
+        dataset = training.training_batches(sides["train"], how)
+        return [np.concatenate([values for values, *_ in dataset]) for _ in range(2)]
+
+    first, second = epochs(0)
+    for one, two in zip((first, second), epochs(0), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert len(np.unique(np.concatenate([first, second]).sum(axis=(1, 2)))) > 1.9 * len(first)
+    assert (epochs(1)[0] != first).any()
+
+
+@pytest.mark.parametrize("normalize", ["log", "linear"])
+def test_masked_values_are_the_mean_for_the_model(
+    sides: dict[str, Side], normalize: Literal["log", "linear"]
+) -> None:
+    """What is masked reaches the model as 0, whatever the normalisation."""
+    import keras
+
+    made = {**MADE, "feature": {**MADE["feature"], "magnitudes": True}}
+    train = dataclasses.replace(sides["train"], store=dataclasses.replace(sides["train"].store, params=made))
+    augment = NO_AUGMENT.model_copy(update={"time_masks": 2, "time_mask": 0.5})
+    how = TRAIN.model_copy(update={"normalize": normalize, "augment": augment})
+    network = training.build(MODELS["rnn"], train, how)
+    reaching = keras.Model(network.input, network.get_layer("lstm").input)
+    values = reaching.predict(training.training_batches(train, how), verbose=0)
+    masked = (np.abs(values) < 0.05).all(axis=2)
+    assert 0.05 < masked.mean() < 0.6
+
+
+def test_a_schedule_rises_and_falls() -> None:
+    """Cosine: from 0 to the full rate in the warm-up's share of steps, to 0 at the last."""
+    optimizer = training._optimizer(LIVELY, 100, 0.5)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 55, 100)]
+    np.testing.assert_allclose(rates, [0, 0.0025, 0.005, 0.0025, 0], atol=1e-6)
+    assert float(training._optimizer(TRAIN, 100, 0.5).learning_rate) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_weight_decay_is_of_kernels_alone(name: Literal["adam", "adamw", "sgd"]) -> None:
+    """Without a gradient a step with decay shrinks a kernel, and leaves bias, gamma and beta."""
+    import keras
+
+    how = TRAIN.model_copy(update={"optimizer": name, "weight_decay": 0.0 if name == "adam" else 0.5})
+    optimizer = training._optimizer(how, 10, 1.0)
+    variables = [keras.Variable(np.ones(2, np.float32), name=n) for n in ("kernel", "bias", "gamma", "beta")]
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.zeros(2)] * 4, variables)
+    kernel, *others = (float(np.asarray(variable)[0]) for variable in variables)
+    assert (kernel < 1) == (name != "adam")
+    assert others == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_and_returns_single(
+    sides: dict[str, Side], tmp_path: Path, precision: Literal["mixed_bfloat16", "mixed_float16"]
+) -> None:
+    """Layers compute in half precision, weights and logits are float32, and the model learns."""
+    network = train_and_save(
+        MODELS["cnn"], sides, tmp_path, TRAIN.model_copy(update={"precision": precision})
+    )
+    assert network.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")
+    assert network.get_layer("conv1").kernel.dtype == "float32"
+    assert network.output.dtype == "float32"
+    best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
+    assert best["val"]["accuracy"] > 0.85
+
+
+def test_the_lstm_can_run_on_cudnn(sides: dict[str, Side]) -> None:
+    """The network of `rnn` meets the conditions under which Keras takes cuDNN's kernel on a GPU."""
+    layer = training.build(MODELS["rnn"], sides["train"], TRAIN).get_layer("lstm")
+    assert layer.use_cudnn == "auto"
+    assert (layer.activation.__name__, layer.recurrent_activation.__name__) == ("tanh", "sigmoid")
+    assert (layer.recurrent_dropout, layer.unroll, layer.use_bias) == (0, False, True)
+
+
+# ------------------------------------------------------------------------------------------- parameters
+
+
+def _read(**model_train: Any) -> tuple[Train | None, list[str]]:
+    content = {"train": TRAIN.model_dump(), "models": {"cnn": {"units": 8, "train": model_train}}}
+    return params.check(content, "train", Train, over="models.cnn.train")
+
+
+def test_a_models_own_training_counts() -> None:
+    """What a model has under `train` takes the place of train's, one by one, also within `augment`."""
+    how, mistakes = _read(epochs=7, augment={"mixup": 0.5})
+    assert mistakes == []
+    expected = {"epochs": 7, "augment": NO_AUGMENT.model_copy(update={"mixup": 0.5})}
+    assert how == TRAIN.model_copy(update=expected)
+
+
+def test_a_mistake_in_a_models_own_training_is_named_where_it_stands() -> None:
+    """The path is the model's, also that of an unknown key."""
+    _, mistakes = _read(epochs=0, augment={"mixup": -1.0}, batchsize=3)
+    assert mistakes == [
+        "params.yaml: models.cnn.train.epochs must be at least 1, is 0",
+        "params.yaml: models.cnn.train.augment.mixup must be at least 0, is -1.0",
+        "params.yaml: models.cnn.train.batchsize is not a parameter; did you mean batch_size?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_decay": 0.1}, "has a weight_decay, which adam is without"),
+        ({"warmup": 0.1}, "has a warmup, which belongs to schedule cosine"),
+        ({"jit": True}, "has jit and deterministic true"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(change: dict[str, Any], message: str) -> None:
+    """Settings of which one would be without effect, or without meaning, are a mistake that says so."""
+    _, mistakes = _read(**change)
+    assert [message in mistake for mistake in mistakes] == [True]
+
+
+def test_missing_weights_say_how_to_get_them(sides: dict[str, Side]) -> None:
+    """A file of weights that is not there is an error with its path."""
+    model = MODELS["transfer"].model_copy(update={"weights": "none.weights.h5"})
+    with pytest.raises(
+        PipelineError, match=r"models\.transfer\.weights must be.*'none\.weights\.h5'.*no file"
+    ):
+        training.build(model, sides["train"], TRAIN)
+
+
+def test_weights_from_a_file_are_frozen_then_tuned(sides: dict[str, Side], tmp_path: Path) -> None:
+    """The backbone starts with the file's weights, keeps them in the frozen epochs, and changes after."""
+    import keras
+
+    model = MODELS["transfer"]
+    backbone = training.build(model, sides["train"], TRAIN).get_layer("backbone")
+    file = tmp_path / "backbone.weights.h5"
+    backbone.save_weights(file)
+    tuned = model.model_copy(update={"weights": str(file)})
+
+    def after(epochs: int) -> list[Any]:
+        keras.utils.set_random_seed(1)
+        how = TRAIN.model_copy(update={"epochs": epochs})
+        network = training.build(tuned, sides["train"], how)
+        training.fit(network, tuned, (sides["train"], sides["val"]), how, tmp_path / f"logs{epochs}")
+        return [np.asarray(weight) for weight in network.get_layer("backbone").trainable_weights]
+
+    backbone.trainable = True
+    before = [np.asarray(weight) for weight in backbone.trainable_weights]
+    changed = [not np.array_equal(*pair) for pair in zip(before, after(2), strict=True)]
+    assert any(changed)
+    tuned = tuned.model_copy(update={"frozen_epochs": 2})
+    backbone.trainable = False
+    network = training.build(tuned, sides["train"], TRAIN)
+    how = TRAIN.model_copy(update={"epochs": 2})
+    training.fit(network, tuned, (sides["train"], sides["val"]), how, tmp_path / "logs")
+    network.get_layer("backbone").trainable = True
+    for old, new in zip(before, network.get_layer("backbone").trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))

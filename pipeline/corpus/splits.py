@@ -57,7 +57,11 @@ def split(clips: list[Clip], how: Split) -> list[str]:
             f"split: there is one label alone, {labels[0]!r}, expected two or more to tell apart: the archive"
             " needs one folder for each"
         )
-    sides = _by_hash(clips, how) if how.method == "hash" else _stratified(clips, how)
+    if how.method == "hash":
+        sides = _by_hash(clips, how)
+    else:
+        shares = np.array([how.train, how.val, how.test])
+        sides = [SIDES[side] for side in _stratified(clips, how.group_by, shares, SIDES, how.seed)]
     present = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
     for label in labels:
         missing = [side for side in SIDES if not present[label, side]]
@@ -68,6 +72,16 @@ def split(clips: list[Clip], how: Split) -> list[str]:
                 f" {', '.join(SIDES)}: change params.yaml: {remedy} or a share"
             )
     return sides
+
+
+def folds(clips: list[Clip], number: int, how: Split) -> NDArray[np.int64]:
+    """Return the fold of each of `clips`, (clips,): 0 to `number` - 1, each with its share of every label.
+
+    Groups are those of `how`, its shares and method do not count. Raises PipelineError where a label has
+    fewer groups than there are folds.
+    """
+    names = tuple(f"fold {fold + 1}" for fold in range(number))
+    return _stratified(clips, how.group_by, np.full(number, 1 / number), names, how.seed)
 
 
 def which_side(name: str, *, val: float, test: float) -> str:
@@ -125,27 +139,34 @@ def _by_hash(clips: list[Clip], how: Split) -> list[str]:
     return [which_side(name(clip), val=how.val, test=how.test) for clip in clips]
 
 
-def _stratified(clips: list[Clip], how: Split) -> list[str]:
-    group = _groups(clips, how.group_by)
+def _stratified(
+    clips: list[Clip],
+    group_by: Literal["speaker", "clip"],
+    shares: NDArray[np.float64],
+    names: tuple[str, ...],
+    seed: int,
+) -> NDArray[np.int64]:
+    """Return the number of each clip's side; the sides have `shares` and `names`."""
+    group = np.array(_groups(clips, group_by), np.int64)
     labels = sorted({clip.label for clip in clips})
     index = {label: column for column, label in enumerate(labels)}
     counts = np.zeros((max(group) + 1, len(labels)))
-    np.add.at(counts, (group, [index[clip.label] for clip in clips]), 1)
+    np.add.at(counts, (group, np.array([index[clip.label] for clip in clips])), 1)
     for label, groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
-        if groups < len(SIDES):
-            what = "speakers" if how.group_by == "speaker" else "clips"
+        if groups < len(names):
+            what = "speakers" if group_by == "speaker" else "clips"
             raise PipelineError(
                 f"split: label {label!r} has {groups} {what} that share no recording with another, expected"
-                f" at least {len(SIDES)}, one for each of {', '.join(SIDES)}: add {what}"
-                + (", or set params.yaml: split.group_by to clip" if how.group_by == "speaker" else "")
+                f" at least {len(names)}, one for each of {', '.join(names)}: add {what}"
+                + (", or set params.yaml: split.group_by to clip" if group_by == "speaker" else "")
             )
-    shares = np.array([how.train, how.val, how.test])
-    generator = np.random.default_rng(how.seed)
+    generator = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
         side = _deal(counts, shares, generator)
-        if all((counts[side == number] > 0).any(axis=0).all() for number in range(len(SIDES))):
+        if all((counts[side == number] > 0).any(axis=0).all() for number in range(len(names))):
             break
-    return [SIDES[side[number]] for number in group]
+    sides: NDArray[np.int64] = side[group]
+    return sides
 
 
 def _deal(

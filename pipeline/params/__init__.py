@@ -51,12 +51,13 @@ class Choice(Section):
         return found
 
 
-def read(key: str, kind: type[T]) -> T:
+def read(key: str, kind: type[T], *, over: str | None = None) -> T:
     """Return the parameter or section at `key` (`audio`, `features.stft`) of params.yaml as a `kind`.
 
+    What stands at `over`, if anything does, takes the place of what stands under the same name at `key`.
     Raises PipelineError with a line for each mistake.
     """
-    value, mistakes = check(load(), key, kind)
+    value, mistakes = check(load(), key, kind, over=over)
     if value is None:
         raise PipelineError("\n".join(mistakes))
     return value
@@ -84,8 +85,10 @@ def _parse(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, list[str]]:
-    """Return what stands at `key` as a `kind`, or None, and a line for each mistake in it."""
+def check(
+    params: dict[str, Any], key: str, kind: type[T], *, over: str | None = None
+) -> tuple[T | None, list[str]]:
+    """Return what stands at `key`, and `over` it, as a `kind`, or None, and a line for each mistake in it."""
     section: Any = params
     for name in key.split("."):
         if not isinstance(section, dict) or name not in section:
@@ -93,10 +96,26 @@ def check(params: dict[str, Any], key: str, kind: type[T]) -> tuple[T | None, li
             known = f"; expected one of {', '.join(map(str, section))}" if there else ""
             return None, [f"{FILE}: {key} is missing{known}"]
         section = section[name]
+    value, mistakes = _validate(section, key, kind)
+    others: Any = params
+    for name in over.split(".") if over else ():
+        others = others.get(name) if isinstance(others, dict) else None
+    if over is None or others is None or mistakes:
+        return value, mistakes
+    return _validate(_merged(section, others), over, kind)
+
+
+def _validate(section: Any, key: str, kind: type[T]) -> tuple[T | None, list[str]]:
     try:
         return TypeAdapter(kind).validate_python(section, strict=True), []
     except ValidationError as error:
         return None, [f"{FILE}: {_mistake(key, kind, each)}" for each in error.errors()]
+
+
+def _merged(section: Any, others: Any) -> Any:
+    if not isinstance(section, dict) or not isinstance(others, dict):
+        return others
+    return {**section, **{key: _merged(section.get(key), value) for key, value in others.items()}}
 
 
 def unknown(path: str, name: str, known: list[str]) -> str:

@@ -80,6 +80,8 @@ def _mistakes_between_sections(params: dict[str, Any]) -> list[str]:
         feature = Feature.named(name)(**section)
         if min(feature.shape(samples)) < 1:
             found.append(features.too_short(name, samples))
+    for name in params["models"]:
+        found += check(params, "train", Train, over=f"models.{name}.train")[1]
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
         found.append(f"{FILE}: datasets.{dataset}.url must be a URL or a path, is null; dataset is {dataset}")

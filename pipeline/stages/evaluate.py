@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline import evaluation, params, readers, runtime
+from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import replacing, write_csv
 
@@ -17,9 +18,11 @@ def main() -> None:
 
     probabilities = evaluation.predict(keras.models.load_model("models/model.keras"), test)
     scores = evaluation.score(test.targets, probabilities, test.labels)
+    best = probabilities.argmax(axis=1)
+    speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
+    scores["accuracy_95"] = evaluation.interval(best == test.targets, [speakers[clip] for clip in test.clips])
     with replacing(Path("results/metrics.json")) as part:
         part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    best = probabilities.argmax(axis=1)
     write_csv(
         Path("results/predictions.csv"),
         ["clip", "truth", "prediction", "probability"],
@@ -28,7 +31,11 @@ def main() -> None:
             for clip, truth, guess, row in zip(test.clips, test.targets, best, probabilities, strict=True)
         ),
     )
-    print(f"test: accuracy {scores['accuracy']:.3f}, macro F1 {scores['macro_f1']:.3f}, {len(best)} clips")
+    low, high = scores["accuracy_95"]["low"], scores["accuracy_95"]["high"]
+    print(
+        f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1"
+        f" {scores['macro_f1']:.3f}, {len(best)} clips"
+    )
 
 
 if __name__ == "__main__":

@@ -13,12 +13,15 @@ def main() -> None:
     feature = params.read("feature", str)
     name = params.read("model", str)
     model = params.read(f"models.{name}", Model.named(name))
-    how = params.read("train", training.Train)
+    how = params.read("train", training.Train, over=f"models.{name}.train")
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
-    runtime.start(how.seed)
-    network = training.build(model, train, how)
-    training.fit(network, train, val, how, Path("results/train"))
+    strategy = runtime.start(how.seed, deterministic=how.deterministic)
+    for key, value in model.train.items():
+        print(f"train.{key} is {value}, as models.{name}.train has it")
+    with strategy.scope():
+        network = training.build(model, train, how)
+    training.fit(network, model, (train, val), how, Path("results/train"))
     training.save(network, Path("models/model.keras"))
 
 

@@ -156,3 +156,30 @@ def test_the_table_counts_clips_and_speakers() -> None:
     assert [line[0] for line in lines[1:-2]] == sorted({clip.label for clip in clips})
     assert sum(map(int, lines[-2][1:])) == len(clips)
     assert sum(map(int, lines[-1][1:])) == len({clip.speaker for clip in clips})
+
+
+@pytest.mark.parametrize("number", [3, 5])
+def test_folds_are_even_and_no_speaker_is_in_two(number: int) -> None:
+    """Each clip is in one fold; speakers and copies in one alone; each label's shares are within a fifth."""
+    clips = _corpus()
+    folds = splits.folds(clips, number, _how())
+    assert set(folds) == set(range(number))
+    for key in ("speaker", "md5"):
+        where = defaultdict(set)
+        for clip, fold in zip(clips, folds, strict=True):
+            where[getattr(clip, key)].add(fold)
+        assert {len(found) for found in where.values()} == {1}
+    count = Counter((clip.label, fold) for clip, fold in zip(clips, folds, strict=True))
+    for label, total in Counter(clip.label for clip in clips).items():
+        shares = [count[label, fold] / total * number for fold in range(number)]
+        assert 0.8 < min(shares) <= max(shares) < 1.2
+    assert (splits.folds(clips, number, _how(seed=1)) != folds).any()
+
+
+def test_too_few_speakers_for_the_folds_are_an_error() -> None:
+    """A label of 4 speakers in 5 folds is named."""
+    clips = [Clip(f"a/{n}", "a", f"s{n}", 16000, 16000, str(n)) for n in range(4)]
+    with pytest.raises(
+        PipelineError, match=r"label 'a' has 4 speakers .* at least 5, one for each of fold 1"
+    ):
+        splits.folds(clips, 5, _how())

@@ -49,7 +49,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
     for path in (
         "audio.sample_rate must be above 0, is -1",
         "features.mfcc must have n_mfcc no greater than n_mels",
-        "models.cnn must have filters above 0",
+        "models.cnn.filters[0] must be above 0, is 0",
         "split must have shares (train, val, test) that sum to 1, they sum to 0.7",
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",

@@ -100,3 +100,36 @@ def test_a_missing_file_is_an_error_that_says_where_to_run() -> None:
     """Outside the project's folder the message says to go there."""
     with pytest.raises(PipelineError, match="root folder"):
         params.load()
+
+
+class Inner(params.Section):
+    b: int = Field(gt=0)
+    c: int
+
+
+class Outer(params.Section):
+    a: int
+    inner: Inner
+
+
+def test_what_stands_over_a_section_counts() -> None:
+    """One value of another section takes the place of its like, also within a section; the rest stays."""
+    content = {"x": {"a": 1, "inner": {"b": 2, "c": 3}}, "y": {"z": {"inner": {"b": 5}}}}
+    value, mistakes = params.check(content, "x", Outer, over="y.z")
+    assert value == Outer(a=1, inner=Inner(b=5, c=3))
+    assert mistakes == []
+    assert params.check(content, "x", Outer, over="y.none")[0] == Outer(a=1, inner=Inner(b=2, c=3))
+
+
+def test_mistakes_are_named_where_they_stand() -> None:
+    """Of the section in its own path, of what stands over it in the other's."""
+    content = {"x": {"a": 1, "inner": {"b": 0, "c": 3}}, "y": {"inner": {"b": -1}, "d": 1}}
+    assert params.check(content, "x", Outer, over="y")[1] == ["params.yaml: x.inner.b must be above 0, is 0"]
+    content["x"]["inner"]["b"] = 1  # type: ignore[index]
+    assert params.check(content, "x", Outer, over="y")[1] == [
+        "params.yaml: y.inner.b must be above 0, is -1",
+        "params.yaml: y.d is not a parameter; expected one of a, inner",
+    ]
+    assert params.check({**content, "y": 3}, "x", Outer, over="y")[1] == [
+        "params.yaml: y must be a section of parameters, is 3"
+    ]

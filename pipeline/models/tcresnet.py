@@ -1,0 +1,61 @@
+"""TC-ResNet: residual blocks of convolutions over time, with the bins as channels.
+
+Choi et al., "Temporal Convolution for Real-time Keyword Spotting on Mobile Devices", Interspeech 2019,
+https://arxiv.org/abs/1904.03814, figure 2. `blocks: [24, 32, 48]` is the paper's TC-ResNet8 and
+`[24, 24, 32, 32, 48, 48]` its TC-ResNet14; `width` is its multiplier k.
+
+Takes any feature: (clips, frames, bins). On log-mel features of 98 frames x 40 bins with 8 labels:
+
+==========  =====  ==========  =============
+            width  parameters  multiply-adds
+==========  =====  ==========  =============
+TC-ResNet8  1.0    65 k        2.9 M
+TC-ResNet8  1.5    143 k       6.0 M
+TC-ResNet14 1.0    136 k       5.9 M
+TC-ResNet14 1.5    303 k       12.7 M
+==========  =====  ==========  =============
+"""
+
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from pipeline.models import Model
+
+
+class Tcresnet(Model):
+    """A convolution of 3 frames, residual blocks that halve the frames where channels grow, and a mean."""
+
+    width: float = Field(gt=0)
+    stem: PositiveInt
+    blocks: list[PositiveInt] = Field(min_length=1)
+    kernel: PositiveInt
+    dropout: float = Field(ge=0, lt=1)
+
+    def logits(self, inputs: Any, labels: int) -> Any:
+        """Return the logits (clips, labels) of `inputs` (clips, frames, bins)."""
+        from keras import layers
+
+        def convolve(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
+            x = layers.Conv1D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
+            return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+        x = layers.Conv1D(self._channels(self.stem), 3, padding="same", use_bias=False, name="stem")(inputs)
+        for number, block in enumerate(self.blocks, start=1):
+            channels, name = self._channels(block), f"block{number}"
+            wider = channels != x.shape[-1]
+            stride = 2 if wider else 1
+            shortcut = x
+            if wider:
+                shortcut = layers.ReLU(name=f"{name}_shortcut_relu")(
+                    convolve(x, channels, 1, stride, f"{name}_shortcut")
+                )
+            x = layers.ReLU(name=f"{name}_relu1")(convolve(x, channels, self.kernel, stride, f"{name}_conv1"))
+            x = convolve(x, channels, self.kernel, 1, f"{name}_conv2")
+            x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
+        x = layers.GlobalAveragePooling1D(name="pooled")(x)
+        x = layers.Dropout(self.dropout, name="dropout")(x)
+        return layers.Dense(labels, name="logits")(x)
+
+    def _channels(self, number: int) -> int:
+        return max(1, round(number * self.width))

@@ -67,7 +67,7 @@ def _fetch(url: str | None, path: Path, sha256: str | None = SHA256) -> str:
     return fetch(Archive(url=url, sha256=sha256), path, name="own")
 
 
-@pytest.mark.parametrize("sha256", [SHA256, None])
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
 def test_a_download_is_whole_and_its_checksum_returned(
     server: Server, tmp_path: Path, sha256: str | None
 ) -> None:

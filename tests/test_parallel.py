@@ -1,3 +1,4 @@
+import importlib
 import os
 import re
 import signal
@@ -70,6 +71,8 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
     """An address at which nothing listens is an error that quotes it."""
     monkeypatch.setenv("PIPELINE_BACKEND", "dask")
     monkeypatch.setenv("PIPELINE_SCHEDULER", "tcp://127.0.0.1:9")
+    # distributed fills in its settings where it is first imported, and they would be gone with this one.
+    importlib.import_module("distributed")
     quick = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
     with (
         quick,

@@ -117,8 +117,8 @@ def main() -> None:
             fresh = partial(readers.batches, train, batch_size, seed=0, cache="memory")
             fastest = statistics.median(seconds(lambda: epoch(fresh())) for _ in range(5))  # noqa: B023
             print(
-                f"\nin {batch_size}s: the notebook's first epoch {first:.1f} s, this project's, reading"
-                f" the store into memory included, {fastest:.2f} s: {first / fastest:.0f} times as fast"
+                f"\nin {batch_size}s: the notebook's first epoch {first:.1f} s, this project's, mapping"
+                f" the store included, {fastest:.2f} s: {first / fastest:.0f} times as fast"
             )
             ours = {
                 name: readers.batches(train, batch_size, seed=0, cache=cache)

@@ -1,5 +1,6 @@
 """A feature's store joined with the split → batches, as tf.data or as rows."""
 
+import contextlib
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 Cache = Literal["auto", "memory", "none"]
 FREE_SHARE = 0.5
-# Rows that streaming reads before it unmaps them; the system maps up to as much again around them.
-MAPPED_BYTES = 256 << 20
+# Of a store that is not kept in memory, what stays mapped.
+MAPPED_BYTES = 512 << 20
+# Of Linux 5.14 and later; Python does not name it.
+MADV_POPULATE_READ = 22
 # Batches in the making and made: memory is the limit, not cores.
 AHEAD = 2
 # What TensorFlow demands of memory that it did not allocate.
@@ -87,56 +90,54 @@ def batches(
 ) -> "tf.data.Dataset":
     """Return a dataset of (clips, frames, bins) float32 and (clips,) int64 targets.
 
-    TensorFlow gathers each batch from the file's own pages, or from memory; there is no copy of the store
-    in the graph, and no Python for a batch. Of a store that is streamed, about 512 MiB stay mapped.
+    TensorFlow gathers each batch from the file's own pages, which are mapped: there is no copy of the store,
+    in memory or in the graph, and no Python for a clip.
 
     Args:
         side: the clips.
         batch_size: clips per batch; the last of an epoch may be smaller.
         seed: shuffles all clips anew for each epoch, the same way for the same seed; None keeps the
             order of the store.
-        cache: where the rows are read from: `memory`, into which they are read at once; `none`, from the
-            store each time; `auto`, as `fits` says. The batches are the same.
+        cache: `memory` reads the whole store at once and keeps it mapped; of one with `none`, no more than
+            about 512 MiB are, and the system reads again what it has dropped; `auto` does as `fits` says. The
+            batches are the same.
         replicas: whose parts of each batch to give, one behind the other; None gives whole batches.
         of: the number of all replicas.
     """
     import tensorflow as tf
 
     mapped = rows(side.store)
-    which = side.rows
+    stays = cache == "memory" or (cache == "auto" and fits(side.store))
+    if stays:
+        _map_all(mapped)
     with tf.device("CPU"):
-        values = _tensor(mapped, side.store.path)
-        in_memory = cache == "memory" or (cache == "auto" and fits(side))
-        if in_memory:
-            values, which = tf.gather(values, which), np.arange(len(which))
-            _let_go(mapped)
-        # It shares the tensor's memory. The tensor itself would be copied into the graph where tf.data
-        # rewrites that, as it does for deterministic operations.
-        variable = tf.Variable(values, trainable=False)
+        # A variable shares the tensor's memory. The tensor itself would be copied into the graph where
+        # tf.data rewrites that, as it does for deterministic operations.
+        variable = tf.Variable(_tensor(mapped, side.store.path), trainable=False)
 
     def gather(chosen: Any, targets: Any) -> Any:
         return tf.cast(tf.gather(variable.read_value(), chosen), tf.float32), targets
 
-    dataset = tf.data.Dataset.from_tensor_slices((which, side.targets))
+    dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
     if seed is not None:
-        dataset = dataset.shuffle(len(which), seed=seed, reshuffle_each_iteration=True)
+        dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
     dataset = dataset.batch(batch_size)
     if replicas is not None:
         parts = tf.data.Dataset.range(replicas.start, replicas.stop)
         dataset = dataset.flat_map(
             lambda chosen, targets: parts.map(lambda replica: (chosen[replica::of], targets[replica::of]))
         )
-    if not in_memory:
+    if not stays:
         dataset = dataset.map(_letting_go(mapped))
     dataset = dataset.map(gather, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
     return dataset.with_options(_as_written())
 
 
-def fits(side: Side) -> bool:
-    """Return whether the rows of `side` take up no more than half of the memory that is free now."""
+def fits(store: Store) -> bool:
+    """Return whether the rows of `store` take up no more than half of the memory that is free now."""
     import psutil
 
-    taken = len(side.rows) * np.prod(side.store.shape[1:]) * side.store.dtype.itemsize
+    taken = np.prod(store.shape) * store.dtype.itemsize
     return bool(taken <= FREE_SHARE * psutil.virtual_memory().available)
 
 
@@ -158,32 +159,38 @@ class _Writable:
         self.values = values
 
 
+def _map_all(mapped: Rows) -> None:
+    """Read all rows, and map their pages at once rather than each where it is first touched."""
+    with contextlib.suppress(OSError):  # systems that cannot map them one by one
+        cast("mmap.mmap", mapped.base).madvise(MADV_POPULATE_READ)
+
+
 def _letting_go(mapped: Rows) -> Any:
-    """Return a function that passes batches on and unmaps the rows' pages where many have been touched."""
+    """Return a function that passes batches on, and unmaps the pages of `mapped` where many are mapped."""
     import tensorflow as tf
 
-    touched = 0
+    limit = _mapped_bytes() + MAPPED_BYTES
 
-    def count(clips: Any) -> Any:
-        nonlocal touched
-        touched += int(clips) * mapped[:1].nbytes
-        if touched > MAPPED_BYTES:
-            _let_go(mapped)
-            touched = 0
+    def look(clips: Any) -> Any:
+        # They stay in the system's cache, and come back when they are touched.
+        if _mapped_bytes() > limit:
+            cast("mmap.mmap", mapped.base).madvise(mmap.MADV_DONTNEED)
         return clips
 
     def let_go(chosen: Any, targets: Any) -> Any:
-        counted = tf.numpy_function(count, [tf.size(chosen)], tf.int32)
-        with tf.control_dependencies([counted]):
+        with tf.control_dependencies([tf.numpy_function(look, [tf.size(chosen)], tf.int32)]):
             return tf.identity(chosen), targets
 
-    # What fits as a whole is never let go of.
-    return let_go if mapped.nbytes > MAPPED_BYTES else lambda *batch: batch
+    return let_go
 
 
-def _let_go(mapped: Rows) -> None:
-    """Unmap the pages of `mapped`, which stay in the system's cache and come back when they are touched."""
-    cast("mmap.mmap", mapped.base).madvise(mmap.MADV_DONTNEED)
+def _mapped_bytes() -> int:
+    """Return how much of files this process has mapped, libraries too; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[2])
+    except FileNotFoundError:
+        return 0
+    return pages * mmap.PAGESIZE
 
 
 def _as_written() -> "tf.data.Options":

@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError, run
 from pipeline.files import replacing
 from pipeline.models import Model
 from pipeline.readers import Side
-from pipeline.store.layout import check, describe
+from pipeline.store.layout import checked
 from pipeline.training import Train
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     how = params.read("train", Train, over=f"models.{name}.train")
     known = clips.read(Path("data/clips.csv"))
     fold = splits.folds(known, number, params.read("split", splits.Split))
-    store = check(describe(Path(f"data/features/{feature}.h5")), params.load())
+    store = checked(Path(f"data/features/{feature}.h5"), feature)
     if store.clips != [clip.clip for clip in known]:
         raise PipelineError(f"{store.path} and data/clips.csv hold different clips: run dvc repro")
     strategy = runtime.start(how.seed, deterministic=how.deterministic)

@@ -86,7 +86,7 @@ def each(
                 for result, mistake in _results(config, run, tasks[done:], prepare):
                     if mistake:
                         raise PipelineError(mistake)
-                    done += 1
+                    done, attempts = done + 1, 0
                     yield cast("Result", result)
             except _deaths() as error:
                 attempts += 1
@@ -124,7 +124,10 @@ def _config(stack: ExitStack) -> dict[str, Any]:
         match name:
             case "dask":
                 from distributed import Client
+                from distributed.comm import get_address_host_port
 
+                if scheduler:  # a client of an address that is none would wait for it at the end
+                    get_address_host_port(scheduler)
                 local = {} if scheduler else {"n_workers": jobs(), "threads_per_worker": 1}
                 client = Client(scheduler, set_as_default=False, **local)
                 return {"backend": name, "n_jobs": -1, "client": stack.enter_context(client)}
@@ -133,7 +136,8 @@ def _config(stack: ExitStack) -> dict[str, Any]:
                 from ray.util.joblib import register_ray
 
                 local = {} if scheduler else {"num_cpus": jobs(), "include_dashboard": False}
-                ray.init(scheduler, log_to_driver=False, **local)
+                # Without an address it would join any that runs here.
+                ray.init(scheduler or "local", log_to_driver=False, **local)
                 stack.callback(ray.shutdown)
                 register_ray()
                 return {"backend": name, "n_jobs": int(ray.cluster_resources()["CPU"])}
@@ -141,9 +145,11 @@ def _config(stack: ExitStack) -> dict[str, Any]:
         raise PipelineError(
             f"PIPELINE_BACKEND is {name}, and {error.name} is missing: pip install '.[{name}]'"
         ) from None
-    except (OSError, ConnectionError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        if scheduler is None:
+            raise
         raise PipelineError(
-            f"PIPELINE_SCHEDULER is {scheduler}, and nothing answers there: {error}: start it, or correct"
+            f"PIPELINE_SCHEDULER is {scheduler}, and no {name} answers there: {error}: start it, or correct"
             " the address"
         ) from None
     return {"backend": name, "n_jobs": jobs()}

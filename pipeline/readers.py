@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv
-from pipeline.params import load
-from pipeline.store.layout import Rows, Store, check, describe
+from pipeline.store.layout import Rows, Store, checked
 from pipeline.store.reader import rows
 
 if TYPE_CHECKING:
@@ -57,12 +56,12 @@ class Side:
 
 
 def side(name: str, *, store: Path, split: Path) -> Side:
-    """Return the side called `name` (`train`, `val`, `test`) of a feature's store.
+    """Return the side called `name` (`train`, `val`, `test`) of a feature's store, `<feature>.h5`.
 
-    Raises PipelineError where store and split do not hold the same clips, or the store was made with other
-    parameters than params.yaml has.
+    Raises PipelineError where store and split do not hold the same clips, or the store holds another feature
+    or was made with other parameters than params.yaml has.
     """
-    description = check(describe(store), load())
+    description = checked(store, store.stem)
     sides = {row["clip"]: row["split"] for row in read_csv(split)}
     if sides.keys() != set(description.clips):
         odd = sorted(sides.keys() ^ set(description.clips))

@@ -67,16 +67,19 @@ def test_a_backend_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         parallel.backend()
 
 
-def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address at which nothing listens is an error that quotes it."""
+@pytest.mark.parametrize(
+    "scheduler", ["tcp://127.0.0.1:9", "tcp://127.0.0.1:port", "foo", "udp://127.0.0.1:9"]
+)
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    """An address at which nothing listens, or that is none, is an error that quotes it."""
     monkeypatch.setenv("PIPELINE_BACKEND", "dask")
-    monkeypatch.setenv("PIPELINE_SCHEDULER", "tcp://127.0.0.1:9")
+    monkeypatch.setenv("PIPELINE_SCHEDULER", scheduler)
     # distributed fills in its settings where it is first imported, and they would be gone with this one.
     importlib.import_module("distributed")
     quick = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
     with (
         quick,
-        pytest.raises(PipelineError, match=r"PIPELINE_SCHEDULER is tcp://127\.0\.0\.1:9, and nothing"),
+        pytest.raises(PipelineError, match=f"PIPELINE_SCHEDULER is {re.escape(scheduler)}, and no dask"),
     ):
         list(parallel.each(abs, [1]))
 
@@ -110,15 +113,17 @@ def test_a_mistake_is_reported_from_anywhere(backend: str) -> None:
         list(parallel.each(_fail, range(8), prepare=int))
 
 
-class DiesOnce:
-    """Squares its tasks; the first to come to task 5 kills its own process."""
+class Dies:
+    """Squares its tasks; the first to come to each of some tasks kills its own process."""
 
-    def __init__(self, mark: Path) -> None:
-        self._mark = mark
+    def __init__(self, marks: Path, *tasks: int) -> None:
+        self._marks = marks
+        self._tasks = tasks
 
     def __call__(self, task: int) -> int:
-        if task == 5 and not self._mark.exists():
-            self._mark.touch()
+        mark = self._marks / str(task)
+        if task in self._tasks and not mark.exists():
+            mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return task**2
 
@@ -127,9 +132,20 @@ def test_a_worker_that_dies_costs_a_retry_and_no_result(tmp_path: Path, backend:
     """Every result comes once and in order, although a worker was killed on the way."""
     if backend == "threading":
         pytest.skip("a thread cannot be killed alone")
-    results = parallel.each(DiesOnce(tmp_path / "died"), range(12), prepare=int)
+    results = parallel.each(Dies(tmp_path, 5), range(12), prepare=int)
     assert list(results) == [task**2 for task in range(12)]
-    assert (tmp_path / "died").exists()
+    assert (tmp_path / "5").exists()
+
+
+def test_deaths_with_results_between_them_do_not_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a long run workers may die more often than a single task may kill them."""
+    monkeypatch.setenv("PIPELINE_BACKEND", "loky")
+    deaths = range(1, 2 * parallel.ATTEMPTS, 2)
+    results = parallel.each(Dies(tmp_path, *deaths), range(12), prepare=int)
+    assert list(results) == [task**2 for task in range(12)]
+    assert len(list(tmp_path.iterdir())) == parallel.ATTEMPTS
 
 
 def _die(_: int) -> None:

@@ -26,10 +26,10 @@ ROWS = np.broadcast_to(np.arange(100, dtype=np.float32)[:, None, None], (100, 4,
 def store(tmp_path: Path) -> Path:
     """100 clips of two labels; the row of clip n holds n everywhere."""
     clips = [f"{'no' if n < 40 else 'yes'}/{n:03}" for n in range(100)]
-    make_store(tmp_path / "f.h5", ROWS, clips=clips)
+    make_store(tmp_path / "mfcc.h5", ROWS, clips=clips)
     rows = [(clip, SIDES[n % 5]) for n, clip in enumerate(clips)]
     write_csv(tmp_path / "split.csv", ["clip", "split"], reversed(rows))
-    return tmp_path / "f.h5"
+    return tmp_path / "mfcc.h5"
 
 
 def _side(store: Path, name: str = "train") -> Side:
@@ -54,8 +54,8 @@ def test_a_side_is_the_split_joined_by_clip(store: Path) -> None:
 def test_half_precision_comes_as_single(store: Path, tmp_path: Path) -> None:
     """Batches of a float16 store are float32, with the stored values."""
     clips = describe(store).clips
-    make_store(tmp_path / "half.h5", ROWS / np.float32(3), clips=clips, dtype="float16")
-    side = readers.side("val", store=tmp_path / "half.h5", split=store.with_name("split.csv"))
+    make_store(tmp_path / "half/mfcc.h5", ROWS / np.float32(3), clips=clips, dtype="float16")
+    side = readers.side("val", store=tmp_path / "half/mfcc.h5", split=store.with_name("split.csv"))
     for values, _ in readers.batches(side, 100):
         assert values.dtype.name == "float32"
         expected = (ROWS[side.rows] / np.float32(3)).astype(np.float16).astype(np.float32)
@@ -103,8 +103,8 @@ def test_memory_and_store_give_the_same_batches(
     store: Path, tmp_path: Path, dtype: Literal["float32", "float16"], seed: int | None
 ) -> None:
     """Read at once, streamed, or as fits: the same values in the same order, over two epochs."""
-    make_store(tmp_path / "g.h5", ROWS, clips=describe(store).clips, dtype=dtype)
-    side = readers.side("train", store=tmp_path / "g.h5", split=store.with_name("split.csv"))
+    make_store(tmp_path / "other/mfcc.h5", ROWS, clips=describe(store).clips, dtype=dtype)
+    side = readers.side("train", store=tmp_path / "other/mfcc.h5", split=store.with_name("split.csv"))
     found = []
     for cache in ("memory", "none", "auto"):
         dataset = readers.batches(side, 16, seed=seed, cache=cache)
@@ -126,13 +126,14 @@ def test_what_does_not_fit_is_streamed(store: Path, monkeypatch: pytest.MonkeyPa
 def test_streaming_lets_go_of_what_it_read(tmp_path: Path) -> None:
     """Of a store of 1.5 GiB, read as a whole, a process keeps no more than about 512 MiB and some batches."""
     clips = [f"a/{number:04}" for number in range(3000)]
-    make_store(tmp_path / "f.h5", np.broadcast_to(np.float32(1), (3000, 512, 256)), clips=clips)
+    make_store(tmp_path / "mfcc.h5", np.broadcast_to(np.float32(1), (3000, 512, 256)), clips=clips)
     code = """if True:
         import sys
         from pathlib import Path
         from pipeline import readers, runtime
+        from pipeline.store.layout import describe
         runtime.start(0)
-        side = readers.part(readers.describe(Path(sys.argv[1])), list(range(3000)))
+        side = readers.part(describe(Path(sys.argv[1])), list(range(3000)))
         import psutil
         process, peak, before = psutil.Process(), 0, 0
         for values, _ in readers.batches(side, 32, seed=1):
@@ -142,7 +143,7 @@ def test_streaming_lets_go_of_what_it_read(tmp_path: Path) -> None:
         print((peak - before) >> 20)
     """
     output = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "f.h5")],
+        [sys.executable, "-c", code, str(tmp_path / "mfcc.h5")],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert int(output) < 700

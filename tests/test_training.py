@@ -15,7 +15,6 @@ import pytest
 from pipeline import params, readers, runtime, training
 from pipeline.augmentation import Augment
 from pipeline.errors import PipelineError
-from pipeline.files import write_csv
 from pipeline.models import Model
 from pipeline.models.bcresnet import Bcresnet
 from pipeline.models.cnn import Cnn
@@ -25,7 +24,7 @@ from pipeline.models.tcresnet import Tcresnet
 from pipeline.models.transfer import Transfer
 from pipeline.readers import Side
 from pipeline.store import reader
-from pipeline.store.layout import Rows
+from pipeline.store.layout import Rows, describe
 from pipeline.training import Train
 from tests.conftest import ROOT
 from tests.store.make import make_store
@@ -117,10 +116,13 @@ def _rows() -> Rows:
 
 def make_sides(folder: Path) -> dict[str, Side]:
     clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
-    make_store(folder / "f.h5", _rows(), clips=clips, params=MADE)
+    make_store(folder / "x.h5", _rows(), clips=clips, made=MADE)
     names = ["train", "train", "train", "val", "test"]
-    write_csv(folder / "s.csv", ["clip", "split"], ((clip, names[n % 5]) for n, clip in enumerate(clips)))
-    return {name: readers.side(name, store=folder / "f.h5", split=folder / "s.csv") for name in set(names)}
+    store = describe(folder / "x.h5")
+    return {
+        name: readers.part(store, [row for row in range(120) if names[row % 5] == name])
+        for name in set(names)
+    }
 
 
 @pytest.fixture(scope="module")

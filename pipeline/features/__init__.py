@@ -31,6 +31,8 @@ WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 
 # loudest value less this range as that.
 MIN_POWER = np.float32(1e-10)
 RANGE_DB = np.float32(80)
+# Just below the largest float32; a power beyond it is infinite.
+MAX_DB = np.float32(385.3)
 
 
 class Feature(Choice):
@@ -44,6 +46,16 @@ class Feature(Choice):
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int]:
         """Return (frames, bins) of a clip of `samples` samples; frames below 1 if it is too short."""
+
+    def mistakes(self, sample_rate: int, samples: int) -> list[str]:
+        """Return what keeps it from clips of `samples` samples at `sample_rate` Hz, a line for each."""
+        del sample_rate
+        if min(self.shape(samples)) > 0:
+            return []
+        return [f"{self._key()} has no frame in {samples} samples: lower its n_fft, or raise audio.duration"]
+
+    def _key(self) -> str:
+        return f"{FILE}: features.{type(self).__name__.lower()}"
 
     @abstractmethod
     def kernel(self, sample_rate: int) -> Kernel:
@@ -109,6 +121,8 @@ class Spectra:
         # scipy.signal has these windows too, and takes two seconds to import.
         angle = 2 * np.pi * np.arange(win_length) / win_length
         weights = sum(a * (-1) ** k * np.cos(k * angle) for k, a in enumerate(WINDOWS[window]))
+        if win_length == 1:  # not the first value of a longer window, which may be 0
+            weights = np.ones(1)
         before = (n_fft - win_length) // 2
         self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(precision)
 
@@ -122,8 +136,9 @@ class Spectra:
     def power(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the squared magnitudes of the spectra: (clips, frames, 1 + n_fft // 2)."""
         spectra = self(waveforms)
-        power = np.square(spectra.real)
-        power += np.square(spectra.imag)
+        with np.errstate(over="ignore"):  # whoever writes the rows says which clip it is
+            power = np.square(spectra.real)
+            power += np.square(spectra.imag)
         return power
 
 
@@ -140,24 +155,33 @@ class Mel(Spectral):
             raise ValueError(f"must have fmax above fmin, has {self.fmax:g} and {self.fmin:g}")
         return self
 
-    def decibels(self, sample_rate: int, precision: Precision = "float32") -> "Decibels":
-        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB.
+    def mistakes(self, sample_rate: int, samples: int) -> list[str]:
+        """Return also that no band would lie below half the sample rate."""
+        found = super().mistakes(sample_rate, samples)
+        if self.fmin >= sample_rate / 2:
+            found.append(
+                f"{self._key()}.fmin must be below half of audio.sample_rate, {sample_rate / 2:g} Hz, is"
+                f" {self.fmin:g}"
+            )
+        return found
 
-        Its spectra are computed in `precision`: single is 1e-3 dB off in bands 80 dB below the loudest.
-        """
+    def decibels(self, sample_rate: int) -> "Decibels":
+        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB."""
         import librosa
 
         filters = librosa.filters.mel(
             sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
         )
-        return Decibels(self.spectra(precision), scipy.sparse.csr_array(filters))
+        # In single precision a band 80 dB below its frame's loudest is 1e-2 dB off.
+        return Decibels(self.spectra("float64"), scipy.sparse.csr_array(filters))
 
 
 class Decibels:
     """The log mel spectrogram, `librosa.power_to_db(librosa.feature.melspectrogram(y=y, …))`.
 
     Slaney's mel scale and area normalisation. Powers below 1e-10 count as 1e-10, and in each clip
-    decibels more than 80 below the largest as 80 below it.
+    decibels more than 80 below the largest as 80 below it. A clip whose powers float32 cannot hold is
+    infinite throughout.
     """
 
     def __init__(self, spectra: Spectra, filters: scipy.sparse.csr_array) -> None:
@@ -172,6 +196,7 @@ class Decibels:
         mel = self._filters @ np.ascontiguousarray(power.reshape(-1, bins).T)
         decibels = to_decibels(np.maximum(mel, MIN_POWER)).reshape(-1, clips, frames)
         loudest = decibels.max(axis=(0, 2), keepdims=True)
+        loudest[loudest > MAX_DB] = np.inf
         np.maximum(decibels, loudest - RANGE_DB, out=decibels)
         return decibels
 
@@ -196,11 +221,3 @@ def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
     series *= np.float32(20 / np.log(10))
     series += exponent * np.float32(10 * np.log10(2))
     return series
-
-
-def too_short(name: str, samples: int) -> str:
-    """Return what to say of the feature called `name`, where clips of `samples` samples have no frame."""
-    return (
-        f"{FILE}: features.{name} has no frame in a clip of {samples} samples: lower its n_fft, or raise"
-        " audio.duration"
-    )

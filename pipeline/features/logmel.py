@@ -22,7 +22,7 @@ class Logmel(Mel):
 
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function from waveforms to decibels."""
-        return partial(_bands, decibels=self.decibels(sample_rate, "float64"))
+        return partial(_bands, decibels=self.decibels(sample_rate))
 
 
 def _bands(waveforms: NDArray[np.float32], *, decibels: Decibels) -> NDArray[np.float32]:

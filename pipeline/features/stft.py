@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from pipeline.features import Kernel, Spectra, Spectral
 
+LARGE, SMALL = np.float32(1e12), np.float32(1e-12)
+
 
 class Stft(Spectral):
     """Magnitude spectrogram.
@@ -30,5 +32,13 @@ class Stft(Spectral):
 
 
 def _magnitudes(waveforms: NDArray[np.float32], *, spectra: Spectra) -> NDArray[np.float32]:
-    power = spectra.power(waveforms)
-    return np.sqrt(power, out=power)
+    # Squares of very large or small values are infinite or 0: such clips are scaled, by a power of two, which
+    # rounds nothing.
+    peaks = np.maximum(waveforms.max(axis=1), -waveforms.min(axis=1))
+    odd = (peaks > LARGE) | (peaks < SMALL) & (peaks > 0)
+    if not odd.any():
+        power = spectra.power(waveforms)
+        return np.sqrt(power, out=power)
+    exponents = np.where(odd, np.frexp(peaks)[1], 0)[:, None]
+    magnitudes = np.sqrt(spectra.power(np.ldexp(waveforms, -exponents)))
+    return np.ldexp(magnitudes, exponents[:, None])

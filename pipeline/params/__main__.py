@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from pipeline import features
 from pipeline.corpus.archive import Archive, Unpacking
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Naming
@@ -75,11 +74,9 @@ def _kind(group: str, name: str) -> Any:
 
 def _mistakes_between_sections(params: dict[str, Any]) -> list[str]:
     found = []
-    samples = Audio(**params["audio"]).samples
+    audio = Audio(**params["audio"])
     for name, section in params["features"].items():
-        feature = Feature.named(name)(**section)
-        if min(feature.shape(samples)) < 1:
-            found.append(features.too_short(name, samples))
+        found += Feature.named(name)(**section).mistakes(audio.sample_rate, audio.samples)
     for name in params["models"]:
         found += check(params, "train", Train, over=f"models.{name}.train")[1]
     dataset = params["dataset"]

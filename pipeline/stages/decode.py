@@ -10,7 +10,7 @@ from pipeline.corpus.audio import Audio, Recorded, decode
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.errors import PipelineError, run
 from pipeline.files import replacing, write_csv
-from pipeline.store import kept
+from pipeline.store.kept import Kept
 from pipeline.store.layout import describe
 from pipeline.store.writer import Known, Work, write
 
@@ -21,6 +21,7 @@ CLIPS = Path("data/clips.csv")
 
 def main() -> None:
     """Decode all clips; fail where more than `audio.max_rejects` cannot be."""
+    kept = Kept("decode")
     audio = params.read("audio", Audio)
     naming = params.read("clips", Naming)
     found = clips.find(RAW)
@@ -32,16 +33,16 @@ def main() -> None:
         dtype="float32",
         params={"audio": shape},
     )
-    last = kept.find("decode")
+    known = kept.store(WAVEFORMS.name, beside=[CLIPS.name])
     with replacing(WAVEFORMS) as store:
         notes = fill(
             store,
             inputs=found,
             clips=found,
             verb="decode",
-            known=describe(last / WAVEFORMS.name) if last else None,
+            known=known,
         )
-        before = clips.read(last / CLIPS.name) if last else []
+        before = clips.read(known.path.with_name(CLIPS.name)) if known else []
         good = [
             _clip(clip, before[note.row] if isinstance(note, Known) else note, naming)
             for clip, note in zip(found, notes, strict=True)
@@ -54,7 +55,7 @@ def main() -> None:
             fill(store, inputs=ids, clips=ids, verb="keep", known=describe(store))
     clips.write(CLIPS, good)
     write_csv(Path("data/rejects.csv"), ["clip", "reason"], rejects)
-    kept.keep("decode", [WAVEFORMS, CLIPS])
+    kept.keep([WAVEFORMS, CLIPS])
 
 
 def _read(ids: Sequence[str]) -> list[bytes]:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline import features, params
+from pipeline import params
 from pipeline.errors import PipelineError, run
 from pipeline.features import Feature, Kernel
-from pipeline.store import kept
-from pipeline.store.layout import Rows, check, describe
+from pipeline.store.kept import Kept
+from pipeline.store.layout import Rows, checked
 from pipeline.store.reader import Place, place
 from pipeline.store.writer import Work, write
 
@@ -19,29 +19,28 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise PipelineError("expected one argument, a name under features in params.yaml")
     name = sys.argv[1]
+    kept = Kept(f"featurize-{name}")
     feature = params.read(f"features.{name}", Feature.named(name))
-    waveforms = check(describe(Path("data/waveforms.h5")), params.load())
-    _, samples = waveforms.shape
-    shape = feature.shape(samples)
-    if min(shape) < 1:
-        raise PipelineError(features.too_short(name, samples))
+    waveforms = checked(Path("data/waveforms.h5"), None)
+    sample_rate, samples = waveforms.params["audio"]["sample_rate"], waveforms.shape[1]
+    mistakes = feature.mistakes(sample_rate, samples)
+    if mistakes:
+        raise PipelineError("\n".join(mistakes))
     described = {"name": name, "magnitudes": feature.magnitudes, **feature.model_dump()}
-    kernel = feature.kernel(waveforms.params["audio"]["sample_rate"])
     path = Path(f"data/features/{name}.h5")
-    last = kept.find(f"featurize-{name}")
     write(
         path,
-        Work(partial(_read, place(waveforms)), partial(_compute, kernel)),
+        Work(partial(_read, place(waveforms)), partial(_compute, feature.kernel(sample_rate))),
         range(len(waveforms.clips)),
         clips=waveforms.clips,
-        row_shape=shape,
+        row_shape=feature.shape(samples),
         dtype=feature.dtype,
         params={**waveforms.params, "feature": described},
         verb=f"featurize {name}",
         sources=waveforms.checksums,
-        known=describe(last / path.name) if last else None,
+        known=kept.store(path.name),
     )
-    kept.keep(f"featurize-{name}", [path])
+    kept.keep([path])
 
 
 def _read(waveforms: Place, rows: Sequence[int]) -> Rows:

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.store.layout import Store, describe, differences, digests
 from pipeline.store.reader import rows
 
 BYTES_AT_A_TIME = 64 << 20
+AGAIN = "delete it and run dvc repro, or dvc checkout"
 
 
 def main() -> None:
@@ -28,32 +30,82 @@ def main() -> None:
         "--clips", type=Path, default=Path("data/clips.csv"), help="whose ids the store must have"
     )
     args = parser.parse_args()
-    store = describe(args.file)
     if args.command == "describe":
-        summary = summarise(store)
+        summary = summarise(describe(args.file))
         print(json.dumps(summary, indent=2) if args.json else _as_text(summary))
         return
-    found = faults(store, [clip.clip for clip in clips.read(args.clips)], params.load())
+    found = validate(args.file, args.clips)
     if args.json:
-        print(json.dumps({"path": str(store.path), "clips": len(store.clips), "faults": found}, indent=2))
+        print(json.dumps({"path": str(args.file), "faults": found}, indent=2))
     elif not found:
-        print(f"{store.path}: {len(store.clips):,} clips: layout, ids, parameters, checksums and values hold")
+        print(f"{args.file}: layout, ids, parameters, checksums and values hold")
     if found:
         raise PipelineError("\n".join(found))
+
+
+def validate(path: Path, table: Path) -> list[str]:
+    """Return a line for each thing that is wrong with the store at `path`.
+
+    The clips must be those of clips.csv, at `table`, the parameters those of params.yaml; and each row that
+    of a feature whose waveforms are beside clips.csv must have been computed from that which is there.
+    """
+    try:
+        store, content = describe(path), params.load()
+        found = differences(store, content, _expected(store, content))
+        found += _faults_in_ids(store, [clip.clip for clip in clips.read(table)])
+        waveforms = table.with_name("waveforms.h5")
+        if store.feature and not found and waveforms.exists():
+            found += _faults_in_sources(store, describe(waveforms))
+    except PipelineError as error:
+        return [str(error)]
+    return found or list(_faults_in_values(store))
+
+
+def _expected(store: Store, content: dict[str, Any]) -> str | None:
+    """Return the feature that the file's name promises, if it is one's; else what it holds is not told."""
+    name = store.path.stem
+    return name if name in content.get("features", {}) else store.feature
+
+
+def _faults_in_ids(store: Store, ids: list[str]) -> list[str]:
+    found = []
+    if store.clips != ids:
+        pairs = enumerate(zip_longest(store.clips, ids, fillvalue="nothing"))
+        row, (has, wanted) = next((row, pair) for row, pair in pairs if pair[0] != pair[1])
+        found.append(
+            f"{store.path}: its {len(store.clips)} ids are not the {len(ids)} of clips.csv: the first that is"
+            f" not, of row {row}, is {has}, not {wanted}: run dvc repro"
+        )
+    if sorted({clip.partition("/")[0] for clip in store.clips}) != store.labels:
+        found.append(f"{store.path}: the labels are not those of its ids: {AGAIN}")
+    return found
+
+
+def _faults_in_sources(store: Store, waveforms: Store) -> list[str]:
+    if len(waveforms.clips) != len(store.clips):
+        return [
+            f"{waveforms.path}: has {len(waveforms.clips)} rows, {store.path} {len(store.clips)}: {AGAIN}"
+        ]
+    return [
+        f"{store.path}: row {row}, {store.clips[row]}, was computed from another waveform than"
+        f" {waveforms.path} has: {AGAIN}"
+        for row in np.flatnonzero(store.sources != waveforms.checksums)
+    ]
 
 
 def summarise(store: Store) -> dict[str, Any]:
     """Return shape, dtype, bytes, parameters, value ranges and the number of clips of each label.
 
-    The ranges are over all values: smallest, largest, mean and standard deviation.
+    The ranges are over all finite values: smallest, largest, mean and standard deviation.
     """
-    low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
+    low, high, total, squares, number = np.inf, -np.inf, 0.0, 0.0, 0
     for _, values in _blocks(store):
-        wide = values.astype(np.float64)
-        low, high = min(low, float(wide.min())), max(high, float(wide.max()))
-        total, squares = total + float(wide.sum()), squares + float(np.square(wide).sum())
-    number = int(np.prod(store.shape))
-    mean = total / number
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total, squares = total + float(finite.sum()), squares + float(np.square(finite).sum())
+        number += finite.size
+    mean = total / max(number, 1)
     return {
         "path": str(store.path),
         "shape": list(store.shape),
@@ -61,44 +113,14 @@ def summarise(store: Store) -> dict[str, Any]:
         "bytes": store.path.stat().st_size,
         "params": store.params,
         "values": {
-            "min": low,
-            "max": high,
+            "min": low if number else None,
+            "max": high if number else None,
             "mean": mean,
-            "std": float(np.sqrt(max(squares / number - mean**2, 0))),
+            "std": float(np.sqrt(max(squares / max(number, 1) - mean**2, 0))),
+            "not_finite": int(np.prod(store.shape)) - number,
         },
         "labels": dict(sorted(Counter(clip.partition("/")[0] for clip in store.clips).items())),
     }
-
-
-def faults(store: Store, ids: list[str], content: dict[str, Any]) -> list[str]:
-    """Return a line for each thing that is wrong with `store`.
-
-    Args:
-        store: the store.
-        ids: of the clips that it must hold, in this order.
-        content: of params.yaml: what it must have been made with.
-    """
-    again = "delete it and run dvc repro, or dvc checkout"
-    found = differences(store, content)
-    for name, length in {
-        "clip": len(store.clips),
-        "checksum": len(store.checksums),
-        "source": len(store.sources),
-    }.items():
-        if length != store.shape[0]:
-            found.append(f"{store.path}: {name} has {length} entries, values {store.shape[0]} rows: {again}")
-    end = store.offset + int(np.prod(store.shape)) * store.dtype.itemsize
-    if store.path.stat().st_size < end:
-        found.append(f"{store.path}: is cut short at byte {store.path.stat().st_size} of {end}: {again}")
-    if store.clips != ids:
-        odd = next((pair for pair in zip(store.clips, ids, strict=False) if pair[0] != pair[1]), ("", ""))
-        found.append(
-            f"{store.path}: its {len(store.clips)} ids are not the {len(ids)} of clips.csv, the first is"
-            f" {odd[0]!r} for {odd[1]!r}: run dvc repro"
-        )
-    if sorted({clip.partition("/")[0] for clip in store.clips}) != store.labels:
-        found.append(f"{store.path}: the labels are not those of its ids: {again}")
-    return found or list(_faults_in_values(store))
 
 
 def _faults_in_values(store: Store) -> Iterator[str]:
@@ -106,10 +128,13 @@ def _faults_in_values(store: Store) -> Iterator[str]:
         for row in np.flatnonzero(digests(values) != store.checksums[start : start + len(values)]):
             yield (
                 f"{store.path}: row {start + row}, {store.clips[start + row]}, has another checksum than when"
-                " it was written: delete the file and run dvc repro, or dvc checkout"
+                f" it was written: {AGAIN}"
             )
         for row in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
-            yield f"{store.path}: row {start + row}, {store.clips[start + row]}, has infinite values or NaN"
+            yield (
+                f"{store.path}: row {start + row}, {store.clips[start + row]}, has infinite values or NaN:"
+                f" {AGAIN}"
+            )
 
 
 def _blocks(store: Store) -> Iterator[tuple[int, Any]]:
@@ -122,7 +147,9 @@ def _blocks(store: Store) -> Iterator[tuple[int, Any]]:
 def _as_text(summary: dict[str, Any]) -> str:
     labels = "\n".join(f"    {label:<20} {count:>7,}" for label, count in summary["labels"].items())
     made = json.dumps(summary["params"], indent=2).replace("\n", "\n    ")
-    ranges = "  ".join(f"{name} {value:.6g}" for name, value in summary["values"].items())
+    ranges = "  ".join(
+        f"{name} {value:.6g}" for name, value in summary["values"].items() if value is not None
+    )
     shape = " x ".join(f"{length:,}" for length in summary["shape"])
     return (
         f"{summary['path']}: {shape} {summary['dtype']}, {summary['bytes']:,} bytes\n"

@@ -27,9 +27,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from pipeline.params import FILE
+from pipeline.params import FILE, load
 
 DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f2"))
+# What a feature is, beside its parameters.
+PROPERTIES = ("name", "magnitudes")
 
 # (clips, ...) float32 or float16.
 Rows = NDArray[Any]
@@ -51,6 +53,11 @@ class Store:
     checksums: Digests
     sources: Digests
 
+    @property
+    def feature(self) -> str | None:
+        """The name of the feature that it holds; None: waveforms."""
+        return self.params["feature"]["name"] if "feature" in self.params else None
+
 
 def digests(items: Iterable[Any]) -> Digests:
     """Return the XXH3-128 of the bytes of each of `items`, buffers or contiguous arrays."""
@@ -61,60 +68,102 @@ def digests(items: Iterable[Any]) -> Digests:
 def describe(path: Path) -> Store:
     """Return what the store at `path` says of itself.
 
-    Raises PipelineError where it is no store: not HDF5, cut short, without one of its parts, or with rows
-    that do not lie one behind the other in the file.
+    Raises PipelineError where it is no store: not HDF5, cut short, without one of its parts, with parts that
+    do not fit each other, or with rows that do not lie one behind the other in the file.
     """
     try:
         with h5py.File(path, "r") as file:
-            values = file["values"]
-            offset = values.id.get_offset()
-            if values.chunks is not None or values.dtype not in DTYPES or offset is None:
-                raise PipelineError(
-                    f"{path}: values must be contiguous {' or '.join(dtype.str for dtype in DTYPES)}, is"
-                    f" {values.dtype.str} in chunks of {values.chunks}: run the stage that wrote it again"
-                )
-            return Store(
-                path=path,
-                clips=[str(clip) for clip in file["clip"].asstr()[:]],
-                labels=[str(label) for label in file.attrs["labels"]],
-                params=json.loads(file.attrs["params"]),
-                shape=tuple(values.shape),
-                dtype=values.dtype,
-                offset=offset,
-                checksums=file["checksum"][:],
-                sources=file["source"][:],
-            )
+            return _described(path, file)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull where it is shared") from None
-    except (KeyError, OSError) as error:
-        raise PipelineError(f"{path} is not a store: {error}: run the stage that wrote it again") from None
+    # What h5py raises depends on what is broken.
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error.args[0]) if error.args else type(error).__name__
+        raise PipelineError(f"{path} is not a store: {reason}: run the stage that wrote it again") from None
 
 
-def differences(store: Store, params: dict[str, Any]) -> list[str]:
-    """Return a line for each parameter that made `store` and is another in `params`, params.yaml's content.
+def _described(path: Path, file: h5py.File) -> Store:
+    values, params = file["values"], json.loads(file.attrs["params"])
+    if not isinstance(values, h5py.Dataset) or values.dtype not in DTYPES:
+        found = values.dtype.str if isinstance(values, h5py.Dataset) else "a group"
+        raise ValueError(f"values must be {' or '.join(dtype.str for dtype in DTYPES)}, is {found}")
+    offset = values.id.get_offset()
+    if values.chunks is not None or offset is None:
+        raise ValueError(f"values must be contiguous, is in chunks of {values.chunks}")
+    rank = 3 if "feature" in params else 2
+    if rank == 3 and not isinstance(params["feature"]["name"], str):
+        raise TypeError(f"the feature's name must be text, is {params['feature']['name']!r}")
+    if len(values.shape) != rank:
+        raise ValueError(f"values must have {rank} dimensions, has the shape {values.shape}")
+    end = offset + int(np.prod(values.shape)) * values.dtype.itemsize
+    if path.stat().st_size < end:
+        raise ValueError(f"it is cut short at byte {path.stat().st_size} of {end}")
+    store = Store(
+        path=path,
+        clips=[str(clip) for clip in file["clip"].asstr()[:]],
+        labels=[str(label) for label in file.attrs["labels"]],
+        params=params,
+        shape=tuple(values.shape),
+        dtype=values.dtype,
+        offset=offset,
+        checksums=file["checksum"][:],
+        sources=file["source"][:],
+    )
+    for name, entries in (("checksum", store.checksums), ("source", store.sources)):
+        if entries.dtype != np.dtype("V16"):
+            raise ValueError(f"{name} must hold 16 bytes for each row, holds {entries.dtype.str}")
+    for name, number in {
+        "clip": len(store.clips),
+        "checksum": len(store.checksums),
+        "source": len(store.sources),
+    }.items():
+        if number != values.shape[0]:
+            raise ValueError(f"{name} has {number} entries, values {values.shape[0]} rows")
+    return store
 
-    What params.yaml does not know, such as a feature's own properties, is not compared.
+
+def differences(store: Store, params: dict[str, Any], feature: str | None) -> list[str]:
+    """Return a line for each way in which `store` is not what params.yaml means.
+
+    Args:
+        store: the store.
+        params: the content of params.yaml.
+        feature: the name of the feature that it must hold; None: waveforms.
     """
-    made = {"audio": store.params.get("audio", {})}
-    feature = dict(store.params.get("feature", {}))
+    if store.feature != feature:
+        holds, wanted = store.feature or "waveforms", feature or "waveforms"
+        return [f"{store.path} must hold {wanted}, holds {holds}: run dvc repro"]
+    sections = {"audio": store.params.get("audio", {})}
     if feature:
-        made[f"features.{feature.pop('name')}"] = feature
+        described = store.params["feature"]
+        sections[f"features.{feature}"] = {
+            key: value for key, value in described.items() if key not in PROPERTIES
+        }
     found = []
-    for section, values in made.items():
+    for section, made in sections.items():
         now: Any = params
         for name in section.split("."):
-            now = now.get(name, {}) if isinstance(now, dict) else {}
-        found += [
-            f"{store.path} was made with {section}.{key} {value}, {FILE} has {now[key]}: run dvc repro"
-            for key, value in values.items()
-            if key in now and now[key] != value
-        ]
+            now = now.get(name) if isinstance(now, dict) else None
+        if not made or not isinstance(now, dict):
+            found.append(f"{store.path} and {FILE} must both have {section}: run dvc repro")
+            continue
+        # The waveforms depend on a part of `audio`, features on all of theirs.
+        for key in made if section == "audio" else {**made, **now}:
+            was, has = made.get(key, "none"), now.get(key, "none")
+            if was != has:
+                found.append(
+                    f"{store.path} was made with {section}.{key} {was}, {FILE} has {has}: run dvc repro"
+                )
     return found
 
 
-def check(store: Store, params: dict[str, Any]) -> Store:
-    """Return `store`; raise PipelineError where it was made with other parameters than `params` has."""
-    found = differences(store, params)
+def checked(path: Path, feature: str | None) -> Store:
+    """Return what the store at `path` says of itself.
+
+    Raises PipelineError where it is none, or not what params.yaml means, as `differences` says.
+    """
+    store = describe(path)
+    found = differences(store, load(), feature)
     if found:
         raise PipelineError("\n".join(found))
     return store

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import parallel
 from pipeline.errors import PipelineError
@@ -81,7 +82,7 @@ def write(
             source is copied from there, if its checksum still holds.
 
     Raises:
-        PipelineError: what is loaded is not what `sources` has, or a value is beyond `dtype`.
+        PipelineError: what is loaded is not what `sources` has, or a value is not finite in `dtype`.
     """
     shape = (len(clips), *row_shape)
     notes: list[Note | Known | None] = [None] * len(clips)
@@ -106,6 +107,11 @@ def write(
                 raise PipelineError(
                     f"{clips[rows[odd[0]]]}: what was read for it is not what was written there once: run dvc"
                     " checkout"
+                )
+            if (odd := np.flatnonzero(~np.concatenate(done.finite))).size:
+                advice = "choose the dtype float32" if dtype == "float16" else "lower the clip's volume"
+                raise PipelineError(
+                    f"{clips[rows[odd[0]]]}: {verb} gives values beyond {dtype}: {advice}, or leave it out"
                 )
             for row, note in zip(rows, done.notes, strict=True):
                 notes[row] = note
@@ -147,6 +153,7 @@ class _Done(Generic[Note]):
 
     sources: list[Digests] = field(default_factory=list)
     checksums: list[Digests] = field(default_factory=list)
+    finite: list[NDArray[np.bool_]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def add(
@@ -159,12 +166,9 @@ class _Done(Generic[Note]):
         computed, notes = compute(items)
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(computed, dtype)
-        if dtype != computed.dtype and not np.isfinite(rows).all():
-            raise PipelineError(
-                f"a value of {np.abs(computed).max():g} is beyond {dtype.name}: choose dtype float32"
-            )
         self.sources.append(digests(items))
         self.checksums.append(digests(rows))
+        self.finite.append(np.isfinite(rows).reshape(len(rows), -1).all(axis=1))
         self.notes += notes
         return rows
 
@@ -262,7 +266,7 @@ def _identify(work: Work[Input, Items, Note], inputs: Sequence[Input]) -> Digest
 def _copy(target: _Target, sources: Digests, known: Store) -> Iterator[tuple[int, int, Digests]]:
     """Copy the rows whose source is known; yield where each stretch went to, came from, and its checksums."""
     index = {source.tobytes(): row for row, source in enumerate(known.sources)}
-    origins = [index.get(source.tobytes(), -1) for source in sources]
+    origins = [index.get(source.tobytes(), -2) for source in sources]  # -1 would seem to come before row 0
     stretches = [
         (start, origins[start], min(CLIPS_AT_A_TIME, last - start))
         for first, last in _runs(origins)

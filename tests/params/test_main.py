@@ -92,7 +92,16 @@ def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict
     assert mistake.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
     content["audio"]["duration"] = 0.01
     (mistake,) = mistakes_in(content)
-    assert mistake.startswith("params.yaml: features.stft has no frame in a clip of 220 samples")
+    assert mistake.startswith("params.yaml: features.stft has no frame in 220 samples: lower its n_fft")
+
+
+def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> None:
+    """fmin at half of audio.sample_rate leaves no mel band, which is a mistake of the file."""
+    content["features"]["logmel"].update(fmin=11025.0, fmax=None)
+    (mistake,) = mistakes_in(content)
+    assert "features.logmel.fmin must be below half of audio.sample_rate, 11025 Hz, is 11025" in mistake
+    content["features"]["logmel"]["fmin"] = 11024.0
+    assert mistakes_in(content) == []
 
 
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:

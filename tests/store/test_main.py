@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.corpus import clips
 from pipeline.corpus.clips import Clip
-from pipeline.store.layout import describe
+from pipeline.store.layout import describe, digests
 from tests.conftest import ROOT
 from tests.store.make import make_store
 
@@ -23,7 +24,7 @@ PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "n": 3}}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, params=PARAMS)
+    make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, made=PARAMS)
     clips.write(
         tmp_path / "data/clips.csv", [Clip(clip, clip.partition("/")[0], "s", 1, 1, "m") for clip in CLIPS]
     )
@@ -47,7 +48,13 @@ def test_describe_tells_what_there_is(folder: Path) -> None:
     assert summary["bytes"] == (folder / "a.h5").stat().st_size
     assert summary["params"] == PARAMS
     assert summary["labels"] == {"no": 4, "yes": 6}
-    expected = {"min": VALUES.min(), "max": VALUES.max(), "mean": VALUES.mean(), "std": VALUES.std()}
+    expected = {
+        "min": VALUES.min(),
+        "max": VALUES.max(),
+        "mean": VALUES.mean(),
+        "std": VALUES.std(),
+        "not_finite": 0,
+    }
     assert summary["values"] == pytest.approx(expected, rel=1e-5)
     text = _run(folder, "describe", "a.h5").stdout
     assert "a.h5: 10 x 6 x 4 float32" in text
@@ -58,7 +65,7 @@ def test_a_sound_store_is_valid(folder: Path) -> None:
     """Nothing is wrong with what was just written."""
     result = _run(folder, "validate", "a.h5")
     assert result.returncode == 0
-    assert result.stdout == "a.h5: 10 clips: layout, ids, parameters, checksums and values hold\n"
+    assert result.stdout == "a.h5: layout, ids, parameters, checksums and values hold\n"
     assert json.loads(_run(folder, "validate", "a.h5", "--json").stdout)["faults"] == []
 
 
@@ -70,9 +77,9 @@ def _flip_a_bit(folder: Path) -> None:
 
 
 def _write_nan(folder: Path) -> None:
-    values = VALUES.copy()
-    values[5, 0, 0] = np.nan
-    make_store(folder / "a.h5", values, clips=CLIPS, params=PARAMS)
+    with h5py.File(folder / "a.h5", "r+") as file:
+        file["values"][5, 0, 0] = np.nan
+        file["checksum"][5] = digests(file["values"][5:6])[0]
 
 
 def _cut(folder: Path) -> None:
@@ -85,6 +92,22 @@ def _lose_a_clip(folder: Path) -> None:
     clips.write(path, [clip for clip in clips.read(path) if clip.clip != "no/2.wav"])
 
 
+def _gain_a_clip(folder: Path) -> None:
+    path = folder / "data/clips.csv"
+    clips.write(path, [*clips.read(path), Clip("yes/z.wav", "yes", "s", 1, 1, "m")])
+
+
+def _hold_another_feature(folder: Path) -> None:
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("  x:", "  a: {n: 3}\n  x:"))
+
+
+def _compute_from_another_waveform(folder: Path) -> None:
+    waveforms = VALUES[:, 0].copy()
+    waveforms[7] = 0
+    make_store(folder / "data/waveforms.h5", waveforms, clips=CLIPS, made={"audio": PARAMS["audio"]})
+
+
 def _change_a_parameter(folder: Path) -> None:
     path = folder / "params.yaml"
     path.write_text(path.read_text().replace("n: 3", "n: 4"))
@@ -95,8 +118,17 @@ def _change_a_parameter(folder: Path) -> None:
     [
         (_flip_a_bit, "row 3, no/3.wav, has another checksum than when it was written"),
         (_write_nan, "row 5, yes/5.wav, has infinite values or NaN"),
-        (_cut, "a.h5"),
-        (_lose_a_clip, "its 10 ids are not the 9 of clips.csv, the first is 'no/2.wav' for 'no/3.wav'"),
+        (_cut, "a.h5 is not a store"),
+        (
+            _lose_a_clip,
+            "its 10 ids are not the 9 of clips.csv: the first that is not, of row 2, is no/2.wav, not no/3",
+        ),
+        (_gain_a_clip, "the first that is not, of row 10, is nothing, not yes/z.wav"),
+        (_compute_from_another_waveform, "row 7, yes/7.wav, was computed from another waveform"),
+        (_hold_another_feature, "a.h5 must hold a, holds x"),
+        (lambda folder: (folder / "a.h5").unlink(), "a.h5 is missing"),
+        (lambda folder: (folder / "data/clips.csv").unlink(), "data/clips.csv is missing"),
+        (lambda folder: (folder / "params.yaml").write_text("]"), "params.yaml is not YAML"),
         (_change_a_parameter, "was made with features.x.n 3, params.yaml has 4: run dvc repro"),
     ],
 )
@@ -107,4 +139,16 @@ def test_what_is_wrong_is_named(folder: Path, damage: Callable[[Path], None], me
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert _run(folder, "validate", "a.h5", "--json").returncode == 1
+    result = _run(folder, "validate", "a.h5", "--json")
+    assert result.returncode == 1
+    assert any(message in fault for fault in json.loads(result.stdout)["faults"])
+
+
+def test_values_that_are_not_finite_are_counted(folder: Path) -> None:
+    """Ranges are those of the finite values, and valid JSON, whatever else there is."""
+    _write_nan(folder)
+    values = json.loads(_run(folder, "describe", "a.h5", "--json").stdout, parse_constant=pytest.fail)[
+        "values"
+    ]
+    assert values["not_finite"] == 1
+    assert values["max"] == VALUES.max()

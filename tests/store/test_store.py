@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
 from pipeline.store import layout, reader
@@ -29,7 +31,7 @@ def _clips(number: int) -> list[str]:
 
 
 def _make(path: Path, rows: Rows = ROWS, **more: Any) -> list[Any]:
-    return make_store(path, rows, clips=_clips(len(rows)), **{"params": PARAMS, **more})
+    return make_store(path, rows, clips=_clips(len(rows)), **{"made": PARAMS, **more})
 
 
 def _md5(path: Path) -> str:
@@ -67,10 +69,18 @@ def test_hdf5_reads_what_the_map_shows(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(values[:], reader.rows(describe(tmp_path / "a.h5")))
 
 
-def test_a_value_beyond_float16_is_refused(tmp_path: Path) -> None:
-    """A value that float16 cannot hold is an error that says it, and no store is left."""
-    with pytest.raises(PipelineError, match="70000 is beyond float16: choose dtype float32"):
-        _make(tmp_path / "a.h5", np.full((3, 2), 70000, np.float32), dtype="float16")
+@pytest.mark.parametrize(
+    ("dtype", "value", "advice"),
+    [("float16", 70000, "choose the dtype float32"), ("float32", np.inf, "lower the clip's volume")],
+)
+def test_a_value_beyond_the_dtype_is_refused(tmp_path: Path, dtype: str, value: float, advice: str) -> None:
+    """A value that the dtype cannot hold is an error that names its clip, and no store is left."""
+    rows = ROWS.copy()
+    rows[70, 2, 1] = value
+    with pytest.raises(
+        PipelineError, match=f"{_clips(300)[70]}: write gives values beyond {dtype}: {advice}"
+    ):
+        _make(tmp_path / "a.h5", rows, dtype=dtype)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,7 +144,7 @@ def test_nothing_is_computed_where_all_is_known(tmp_path: Path) -> None:
 
 def test_rows_of_other_parameters_are_not_known(tmp_path: Path) -> None:
     """A store made with other parameters is not copied from."""
-    _make(tmp_path / "old.h5", params={})
+    _make(tmp_path / "old.h5", made={"feature": {"name": "x", "n": 4}})
     notes = _make(tmp_path / "new.h5", known=describe(tmp_path / "old.h5"))
     assert not any(isinstance(note, Known) for note in notes)
 
@@ -174,21 +184,47 @@ def _flip(store: layout.Store, row: int) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ({"audio": {"sample_rate": 8000}, "features": {"x": {"n": 3}}}, []),
-        ({"audio": {"sample_rate": 8000}}, []),
-        ({"audio": {"sample_rate": 1}}, ["audio.sample_rate 8000, params.yaml has 1"]),
-        ({"features": {"x": {"n": 4}}}, ["features.x.n 3, params.yaml has 4"]),
+        ({}, []),
+        ({"audio": {"sample_rate": 8000, "max_rejects": 3}}, []),
+        ({"audio": {"sample_rate": 1}}, ["was made with audio.sample_rate 8000, params.yaml has 1"]),
+        ({"features": {"x": {"n": 4}}}, ["was made with features.x.n 3, params.yaml has 4"]),
+        ({"features": {"x": {"n": 3, "m": 1}}}, ["was made with features.x.m none, params.yaml has 1"]),
+        ({"features": {"x": {}}}, ["was made with features.x.n 3, params.yaml has none"]),
+        ({"features": {"y": {"n": 3}}}, ["and params.yaml must both have features.x"]),
+        (
+            {"audio": {"sample_rate": 1}, "features": {"x": {"n": 4}}},
+            [
+                "was made with audio.sample_rate 8000, params.yaml has 1",
+                "was made with features.x.n 3, params.yaml has 4",
+            ],
+        ),
     ],
 )
-def test_other_parameters_are_named(tmp_path: Path, content: dict[str, Any], found: list[str]) -> None:
+def test_other_parameters_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any], found: list[str]
+) -> None:
     """A store that was made with other parameters than params.yaml has is refused, each of them named."""
-    _make(tmp_path / "a.h5")
-    store = describe(tmp_path / "a.h5")
-    expected = [f"{store.path} was made with {line}: run dvc repro" for line in found]
-    assert layout.differences(store, content) == expected
-    if found:
-        with pytest.raises(PipelineError, match="was made with"):
-            layout.check(store, content)
+    monkeypatch.chdir(tmp_path)
+    path = Path("x.h5")
+    _make(path)
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump({"audio": {"sample_rate": 8000}, "features": {"x": {"n": 3}}} | content, file)
+    if not found:
+        assert layout.checked(path, "x").clips == _clips(300)
+        return
+    with pytest.raises(PipelineError) as error:
+        layout.checked(path, "x")
+    assert str(error.value).splitlines() == [f"x.h5 {line}: run dvc repro" for line in found]
+
+
+@pytest.mark.parametrize(("expected", "named"), [("y", "y"), (None, "waveforms")])
+def test_a_store_of_something_else_is_refused(tmp_path: Path, expected: str | None, named: str) -> None:
+    """A store of another feature, such as a copy under a wrong name, or of none, is not taken for it."""
+    _make(tmp_path / "x.h5")
+    store = describe(tmp_path / "x.h5")
+    assert layout.differences(store, {}, expected) == [
+        f"{store.path} must hold {named}, holds x: run dvc repro"
+    ]
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -196,23 +232,68 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
-    with h5py.File(tmp_path / "chunked.h5", "w") as file:
-        file.create_dataset("values", data=np.zeros((4, 2), np.float32), chunks=(1, 2))
+    (tmp_path / "folder.h5").mkdir()
     for name, reason in {
         "none.h5": "is missing: run dvc repro",
         "text.h5": "is not a store",
         "other.h5": "is not a store",
-        "chunked.h5": "values must be contiguous <f4",
+        "folder.h5": "is not a store",
     }.items():
-        with pytest.raises(PipelineError, match=f"{name}:? .*{reason}|{name} {reason}"):
+        with pytest.raises(PipelineError, match=f"{name} {reason}"):
             layout.describe(tmp_path / name)
+
+
+def _replace(file: h5py.File, name: str, data: Any, **more: Any) -> None:
+    del file[name]
+    file.create_dataset(name, data=data, **more)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda file: _replace(file, "values", ROWS, chunks=True), "values must be contiguous"),
+        (lambda file: _replace(file, "values", ROWS.astype(int)), "values must be <f4 or <f2, is <i8"),
+        (lambda file: _replace(file, "values", ROWS[:, 0]), "values must have 3 dimensions, has the shape"),
+        (lambda file: _replace(file, "values", ROWS[:7]), "clip has 300 entries, values 7 rows"),
+        (lambda file: _replace(file, "clip", [b"a/1"]), "clip has 1 entries, values 300 rows"),
+        (lambda file: _replace(file, "clip", range(300)), "is not a store"),
+        (lambda file: _replace(file, "clip", [b"\xff"] * 300), "is not a store"),
+        (lambda file: _replace(file, "checksum", range(300)), "checksum must hold 16 bytes for each row"),
+        (lambda file: _replace(file, "source", np.zeros(3, "V16")), "source has 3 entries, values 300 rows"),
+        (lambda file: file.__delitem__("source"), "is not a store: .*source"),
+        (lambda file: file.attrs.__delitem__("labels"), "is not a store: .*labels"),
+        (lambda file: file.attrs.__setitem__("params", "no JSON"), "is not a store"),
+        (lambda file: file.attrs.__setitem__("params", "[]"), "is not a store"),
+        (lambda file: file.attrs.__setitem__("params", '{"feature": {}}'), "is not a store: name"),
+        (lambda file: file.attrs.__setitem__("params", '{"feature": {"name": 1}}'), "name must be text"),
+    ],
+)
+def test_a_store_whose_parts_do_not_fit_is_refused(
+    tmp_path: Path, damage: Callable[[h5py.File], None], reason: str
+) -> None:
+    """Whatever is missing from a store, or is not as it must be, is an error that names file and part."""
+    _make(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        damage(file)
+    with pytest.raises(PipelineError, match=f"a.h5 is not a store: .*{reason}|a.h5 {reason}"):
+        layout.describe(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 3000, -1])
+def test_a_store_that_is_cut_short_is_refused(tmp_path: Path, bytes_left: int) -> None:
+    """A store that lacks its end, be it one byte, is no store."""
+    _make(tmp_path / "a.h5")
+    content = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(content[:bytes_left])
+    with pytest.raises(PipelineError, match=r"a\.h5 is not a store"):
+        layout.describe(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_memory_does_not_grow_with_the_store(tmp_path: Path, backend: str) -> None:
     """Writing 16 times as many rows, 256 MB of them, takes at most 40 MB more memory."""
     code = """if True:
-        import resource, sys
+        import psutil, sys
         from pathlib import Path
         import numpy as np
         from pipeline.store.writer import Work, write
@@ -223,12 +304,20 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, backend: str) -> No
         clips = [f"x/{n:06}" for n in range(int(sys.argv[2]))]
         write(Path(sys.argv[1]), Work(load, compute), range(len(clips)), clips=clips, row_shape=(1000,),
               dtype="float32", params={}, verb="write")
-        print(max(resource.getrusage(who).ru_maxrss for who in (0, -1)) // 1024)
+        # Processes that joblib keeps are there still.
+        peaks = [
+            int(line.split()[1])
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        ]
+        print(len(peaks), sum(peaks) // 1024)
     """
     env = {**os.environ, "PIPELINE_JOBS": "2", "PIPELINE_BACKEND": backend}
     run = partial(subprocess.run, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
-    small, large = (
-        int(run([sys.executable, "-c", code, str(tmp_path / "m.h5"), clips]).stdout.split()[-1])
+    (processes, small), (_, large) = (
+        map(int, run([sys.executable, "-c", code, str(tmp_path / "m.h5"), clips]).stdout.split()[-2:])
         for clips in ("4000", "64000")
     )
+    assert processes >= (3 if backend == "loky" else 1)
     assert large - small < 40

@@ -25,8 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+        if part.is_dir() or path.is_dir():  # only a file takes the place of what is there
+            _delete(path)
         part.replace(path)
     except BaseException:
         _delete(part)
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -37,19 +37,37 @@ class Clip(NamedTuple):
     speaker: str
     sample_rate: int  # Hz
     samples: int
-    md5: str  # of the samples, float32, all channels
+    md5: str  # of the samples, all channels: int16 where the file has those, else float32
 
 
 def find(folder: Path) -> list[str]:
     """Return the ids (`<label>/<file>`) of the clips in `folder`, sorted by code point.
 
-    Raises PipelineError where there is none.
+    Raises PipelineError where there is none, or where something in a label's folder is no file.
     """
-    labels = [entry for entry in os.scandir(folder) if entry.is_dir()]
-    ids = sorted(f"{label.name}/{file.name}" for label in labels for file in os.scandir(label))
+    again = "expected <label>/<file>: run dvc repro extract"
+    if not folder.is_dir():
+        raise PipelineError(f"{folder} is missing: {again}")
+    ids = []
+    for label in os.scandir(folder):
+        for file in os.scandir(label) if label.is_dir() else ():
+            if not file.is_file():
+                raise PipelineError(f"{file.path} is no file: {again}")
+            ids.append(f"{label.name}/{file.name}")
     if not ids:
-        raise PipelineError(f"{folder} holds no clip: expected <label>/<file>: run dvc repro extract")
-    return ids
+        raise PipelineError(f"{folder} holds no clip: {again}")
+    for clip in ids:
+        if not _is_text(clip):
+            raise PipelineError(f"{folder}/{clip!a} must have a name in UTF-8: rename it in the archive")
+    return sorted(ids)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are none are surrogates in Python
+        return False
+    return True
 
 
 def speaker(clip: str, naming: Naming) -> str:

@@ -92,7 +92,7 @@ def write(
         missing = list(range(len(clips)))
         if known is not None and known.params == params:
             if sources is None:
-                sources = _identify(work, inputs)
+                sources = _identify(work, inputs, verb)
             for start, origin, sums in _copy(target, sources, known):
                 stop = start + len(sums)
                 checksums[start:stop] = sums
@@ -256,11 +256,18 @@ class _Answer(Generic[Items, Note]):
 # ---------------------------------------------------------------------------------------------- copied
 
 
-def _identify(work: Work[Input, Items, Note], inputs: Sequence[Input]) -> Digests:
+def _identify(work: Work[Input, Items, Note], inputs: Sequence[Input], verb: str) -> Digests:
     """Return the digests of what `inputs` stand for."""
-    with ThreadPoolExecutor(parallel.jobs()) as threads:
+    found = []
+    with (
+        ThreadPoolExecutor(parallel.jobs()) as threads,
+        Progress(len(inputs), "clips", f"{verb}, identify") as progress,
+    ):
         pieces = _pieces(inputs, CLIPS_AT_A_TIME)
-        return np.concatenate(list(threads.map(lambda piece: digests(work.load(piece)), pieces)))
+        for some in threads.map(lambda piece: digests(work.load(piece)), pieces):
+            found.append(some)
+            progress.update(len(some))
+    return np.concatenate(found)
 
 
 def _copy(target: _Target, sources: Digests, known: Store) -> Iterator[tuple[int, int, Digests]]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import soundfile
 from ruamel.yaml import YAML
 
 from pipeline.files import read_csv
+from pipeline.store import kept
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
 from pipeline.store.reader import rows
@@ -141,12 +143,88 @@ def test_other_code_copies_nothing(folder: Folder, capsys: pytest.CaptureFixture
     """What another version of the code or of a library computed is computed anew."""
     folder.run("decode")
     made_by = folder.path / "data/kept/decode/made-by.json"
-    for key in json.loads(made_by.read_text()):
+    for key in json.loads(made_by.read_text()).keys() - {"tables"}:
         folder.run("decode")
         assert "150 copied, 0 computed" in capsys.readouterr().out
         made_by.write_text(json.dumps({**json.loads(made_by.read_text()), key: "another"}))
         folder.run("decode")
         assert "copied" not in capsys.readouterr().out
+
+
+def test_a_clip_before_all_others_is_computed_alone(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clip whose row comes before those that are known costs no other a computation."""
+    folder.run("decode")
+    soundfile.write(folder.path / "data/raw/label 0/a.wav", np.full(9000, 0.25), 16000)
+    folder.run("decode")
+    assert "150 copied, 1 computed" in capsys.readouterr().out
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    with path.open("r+b") as file:  # in place, so that links to it see it too
+        file.truncate()
+        file.write(content)
+
+
+def _replace_by_a_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: _overwrite(data / "kept/decode/clips.csv", b""),
+        lambda data: _overwrite(data / "kept/decode/clips.csv", b"clip,label\n"),
+        lambda data: (data / "kept/decode/clips.csv").unlink(),
+        lambda data: _overwrite(data / "kept/decode/waveforms.h5", b"no store"),
+        lambda data: _overwrite(data / "waveforms.h5", (data / "waveforms.h5").read_bytes()[:-1]),
+        lambda data: _overwrite(data / "waveforms.h5", (data / "waveforms.h5").read_bytes()[:2000]),
+        lambda data: (data / "kept/decode/waveforms.h5").unlink(),
+        lambda data: _overwrite(data / "kept/decode/made-by.json", b"{"),
+        lambda data: _overwrite(data / "kept/decode/made-by.json", b"[]"),
+        lambda data: (data / "kept/decode/made-by.json").unlink(),
+        lambda data: _replace_by_a_file(data / "kept/decode"),
+        lambda data: shutil.rmtree(data / "kept"),
+    ],
+)
+def test_what_is_kept_may_be_damaged_in_any_way(
+    folder: Folder, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    """Whatever befalls data/kept, the next run computes everything anew, and keeps that."""
+    folder.run("decode")
+    expected = folder.digests()
+    damage(folder.path / "data")
+    capsys.readouterr()
+    folder.run("decode")
+    assert "copied" not in capsys.readouterr().out
+    assert folder.digests() == expected
+    folder.run("decode")
+    assert "150 copied, 0 computed" in capsys.readouterr().out
+
+
+def test_an_edit_of_the_table_is_not_kept(folder: Folder) -> None:
+    """What somebody writes into data/clips.csv does not come back from what is kept."""
+    folder.run("decode")
+    expected = folder.digests()
+    table = folder.path / "data/clips.csv"
+    _overwrite(table, table.read_bytes().replace(b",s7,", b",s9,"))
+    assert folder.digests() != expected
+    folder.run("decode")
+    assert folder.digests() == expected
+
+
+def test_code_that_is_edited_during_a_run_keeps_nothing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of the old code are not kept as those of the new."""
+    states = iter([{"pipeline": "old"}, {"pipeline": "new"}])
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "_made_by", lambda: next(states))
+        folder.run("decode")
+    assert "the code was edited during the run" in capsys.readouterr().out
+    assert not (folder.path / "data/kept").exists()
 
 
 KILLED = """if True:
@@ -285,9 +363,27 @@ def test_a_missing_input_is_named(folder: Folder, stage: str) -> None:
     assert "is missing: run dvc repro" in output
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (shutil.rmtree, "data/raw is missing: expected <label>/<file>"),
+        (lambda raw: [file.unlink() for file in raw.glob("*/*")], "data/raw holds no clip"),
+        (lambda raw: (raw / "label 0/folder").mkdir(), "data/raw/label 0/folder is no file"),
+        (lambda raw: (raw / "label 0/link.wav").symlink_to("nowhere"), "label 0/link.wav is no file"),
+        (lambda raw: (raw / "label 0" / os.fsdecode(b"\xff.wav")).touch(), "must have a name in UTF-8"),
+    ],
+)
+def test_what_extract_would_not_leave_is_named(
+    folder: Folder, make: Callable[[Path], None], message: str
+) -> None:
+    """A folder of clips that somebody changed by hand is an error that names what is wrong with it."""
+    make(folder.path / "data/raw")
+    assert message in folder.fails("decode")
+
+
 def test_frames_longer_than_a_clip_are_refused(folder: Folder) -> None:
     """n_fft above the samples of a clip is an error that names the feature and the samples."""
     folder.params["audio"]["duration"] = 0.01
     folder.run("decode")
     output = folder.fails("featurize stft")
-    assert "params.yaml: features.stft has no frame in a clip of 220 samples: lower its n_fft" in output
+    assert "params.yaml: features.stft has no frame in 220 samples: lower its n_fft" in output

@@ -1,0 +1,38 @@
+"""How a command ends that cannot go on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("main", "message"),
+    [
+        ("raise PipelineError('a: is 1, must be 2')", "\na: is 1, must be 2\n\n"),
+        (
+            "open('large', 'wb').write(bytes(2 << 20))",
+            "\nFile too large: the output: free some space, and run it again\n\n",
+        ),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message(tmp_path: Path, main: str, message: str) -> None:
+    """A mistake in the input and a disk without room end with status 1 and no traceback."""
+    code = (
+        "import resource; from pipeline.errors import PipelineError, run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        f"def main():\n    {main}\n"
+        "run(main)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (1, message)

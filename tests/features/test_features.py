@@ -40,6 +40,7 @@ ALL: list[Spectral] = [
     STFT,
     Stft(**{**CUT, "n_fft": 400, "win_length": 321, "hop_length": 160, "window": "hamming"}),
     Stft(**{**CUT, "n_fft": 1024, "win_length": 600, "window": "blackman", "center": True}),
+    Stft(**{**CUT, "win_length": 1}),
     Logmel(**{**MEL, "n_mels": 40, "fmin": 20.0, "fmax": 8000.0}),
     Logmel(**{**MEL, "win_length": 400, "hop_length": 220, "window": "boxcar", "center": False}),
     MFCC,
@@ -50,15 +51,20 @@ each_feature = pytest.mark.parametrize("feature", ALL, ids=lambda feature: f"{fe
 
 
 def _hard_waveforms() -> Waveforms:
-    """Noise, silence, a full-scale square wave, one click, a quiet tone, and a loud one."""
+    """Noise, silence, a square wave, a click, tones low and high, quiet and loud, a sweep, huge noise."""
     time = np.arange(SAMPLES) / RATE
-    rows = np.zeros((20, SAMPLES), np.float32)
+    rows = np.zeros((27, SAMPLES), np.float32)
     rows[:14] = np.random.default_rng(0).uniform(-0.5, 0.5, (14, SAMPLES))
     rows[15] = np.sign(np.sin(2 * np.pi * 440 * time))
     rows[16, 9000] = 1
     rows[17] = 1e-5 * np.sin(2 * np.pi * 1000 * time)
     rows[18] = np.sin(2 * np.pi * 1000 * time)
     rows[19, :300] = 0.5
+    for row, hertz in ((20, 31.7), (21, 5000), (22, 9000), (23, 10990)):
+        rows[row] = np.sin(2 * np.pi * hertz * time)
+    rows[24] = np.sin(2 * np.pi * 5000 * time**2)
+    rows[25] = 1e12 * rows[0]
+    rows[26] = 1e-12 * rows[0]
     return rows
 
 
@@ -87,6 +93,27 @@ def _check(feature: Feature, waveforms: Waveforms) -> None:
 def test_hard_clips_equal_librosa(feature: Feature) -> None:
     """librosa's values, clip by clip, for noise, silence, a square wave, a click and tones."""
     _check(feature, _hard_waveforms())
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e19, 1e34])
+def test_magnitudes_have_the_range_of_the_waveforms(scale: float) -> None:
+    """librosa's magnitudes of clips whose squares float32 cannot hold, and the neighbours' unchanged."""
+    waveforms = _hard_waveforms()[:4]
+    alone = STFT.kernel(RATE)(waveforms)
+    waveforms[1] *= np.float32(scale)
+    values, expected = STFT.kernel(RATE)(waveforms), _reference(STFT, waveforms[1])
+    np.testing.assert_allclose(values[1], expected, rtol=0, atol=1e-5 * expected.max())
+    np.testing.assert_array_equal(np.delete(values, 1, axis=0), np.delete(alone, 1, axis=0))
+
+
+@pytest.mark.parametrize("feature", [MFCC, ALL[4]])
+def test_powers_beyond_the_range_are_not_hidden(feature: Feature) -> None:
+    """Decibels of powers that float32 cannot hold are not finite, so that no store takes them; others are."""
+    waveforms = _hard_waveforms()[:3]
+    waveforms[1] *= np.float32(1e20)
+    finite = np.isfinite(feature.kernel(RATE)(waveforms))
+    assert finite[[0, 2]].all()
+    assert not finite[1].any()
 
 
 @each_feature

@@ -10,10 +10,10 @@ features of 98 frames x 40 bins with 8 labels:
 =====  ==========  =============
 width  parameters  multiply-adds
 =====  ==========  =============
-1      9 k         3.1 M
-2      27 k        8.6 M
-3      54 k        17 M
-8      320 k       88 M
+1      9.1 k       2.5 M
+2      27 k        7.2 M
+3      54 k        14 M
+8      320 k       84 M
 =====  ==========  =============
 """
 

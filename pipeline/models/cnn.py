@@ -3,12 +3,12 @@
 The notebook's has `filters: [32, 64, 64]`, `pool: [[2, 2], [2, 2], [1, 1]]`, `padding: valid`, `units: 64`
 and `dropout: 0.0`: https://www.tensorflow.org/tutorials/images/cnn. With 8 labels, on 134 x 257:
 
-=========================================  ==========  =============
-                                           parameters  multiply-adds
-=========================================  ==========  =============
-the notebook's                             7.0 M       241 M
-padding same, a maximum of 4 x 2 after each  0.3 M       186 M
-=========================================  ==========  =============
+=======================================  ==========  =============
+                                         parameters  multiply-adds
+=======================================  ==========  =============
+the notebook's                           7.4 M       231 M
+padding same, maxima of 4 x 2, as here   318 k       107 M
+=======================================  ==========  =============
 
 Takes any feature: (clips, frames, bins) of enough frames and bins for the maxima.
 """

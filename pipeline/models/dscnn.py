@@ -8,9 +8,9 @@ Takes any feature: (clips, frames, bins). On log-mel features of 98 frames x 40 
 ========  ======  ==========  =============
 channels  blocks  parameters  multiply-adds
 ========  ======  ==========  =============
-64        4       23 k        20 M
-172       4       136 k       128 M
-276       5       411 k       393 M
+64        4       23 k        21 M
+172       4       136 k       129 M
+276       5       413 k       396 M
 ========  ======  ==========  =============
 """
 

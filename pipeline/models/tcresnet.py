@@ -9,10 +9,11 @@ Takes any feature: (clips, frames, bins). On log-mel features of 98 frames x 40 
 ==========  =====  ==========  =============
             width  parameters  multiply-adds
 ==========  =====  ==========  =============
-TC-ResNet8  1.0    65 k        2.9 M
-TC-ResNet8  1.5    143 k       6.0 M
-TC-ResNet14 1.0    136 k       5.9 M
-TC-ResNet14 1.5    303 k       12.7 M
+TC-ResNet8  1.0    65 k        1.5 M
+TC-ResNet8  1.5    144 k       3.3 M
+TC-ResNet14 1.0    136 k       3.0 M
+TC-ResNet14 1.5    303 k       6.7 M
+TC-ResNet14 2.0    536 k       12 M
 ==========  =====  ==========  =============
 """
 

@@ -10,9 +10,9 @@ With 8 labels, at 96 x 96 pixels:
 ================  ==========  =============
 backbone          parameters  multiply-adds
 ================  ==========  =============
-MobileNetV3Small  0.9 M       11 M
-MobileNetV2       2.3 M       56 M
-EfficientNetB0    4.1 M       74 M
+MobileNetV3Small  932 k       10 M
+MobileNetV2       2.2 M       55 M
+EfficientNetB0    4.0 M       71 M
 ================  ==========  =============
 """
 

@@ -1,6 +1,7 @@
 """The models' architectures."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pipeline.models.cnn import Cnn
 from pipeline.models.dscnn import Dscnn
 from pipeline.models.rnn import Rnn
 from pipeline.models.tcresnet import Tcresnet
+from pipeline.models.transfer import Transfer
 from tests.conftest import ROOT
 
 BCRESNET = Bcresnet(width=1.0, subbands=5, dropout=0.1)
@@ -47,6 +49,60 @@ def _multiply_adds(network: Any) -> int:
 
 def _trainable(network: Any) -> int:
     return sum(math.prod(weight.shape) for weight in network.trainable_weights)
+
+
+def _short(number: float) -> str:
+    """Return 9.1 k, 54 k, 318 k, 1.5 M, 107 M: two digits, three where there are as many."""
+    unit, scaled = ("M", number / 1e6) if number >= 1e6 else ("k", number / 1e3)
+    return f"{scaled:.1f} {unit}" if scaled < 9.95 else f"{scaled:.0f} {unit}"
+
+
+RNN = Rnn(units=256, dropout=0.1)
+CNN = Cnn(filters=[32, 64, 64], pool=[[4, 2]] * 3, padding="same", units=64, dropout=0.1)
+NOTEBOOKS = Cnn(filters=[32, 64, 64], pool=[[2, 2], [2, 2], [1, 1]], padding="valid", units=64, dropout=0.0)
+TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("row", "model", "shape"),
+    [
+        ("134 x 257, STFT", RNN, (134, 257)),
+        ("138 x 39, MFCC", RNN, (138, 39)),
+        ("the notebook's", NOTEBOOKS, (134, 257)),
+        ("padding same, maxima of 4 x 2, as here", CNN, (134, 257)),
+        *(
+            (
+                f"{name} {width}",
+                Tcresnet(width=width, stem=16, blocks=TC[name], kernel=9, dropout=0.5),
+                (98, 40),
+            )
+            for name, width in [("TC-ResNet8", 1.0), ("TC-ResNet8", 1.5)]
+            + [("TC-ResNet14", width) for width in (1.0, 1.5, 2.0)]
+        ),
+        *((str(width), Bcresnet(width=width, subbands=5, dropout=0.1), (98, 40)) for width in (1, 2, 3, 8)),
+        *(
+            (f"{channels} {blocks}", Dscnn(channels=channels, blocks=blocks, dropout=0.2), (98, 40))
+            for channels, blocks in ((64, 4), (172, 4), (276, 5))
+        ),
+        *(
+            (
+                backbone,
+                Transfer(
+                    backbone=backbone, weights=None, image=96, frozen_epochs=5, fine_tuning=0.1, dropout=0.2
+                ),
+                (98, 40),
+            )
+            for backbone in ("MobileNetV3Small", "MobileNetV2", "EfficientNetB0")
+        ),
+    ],
+)
+def test_the_documented_size_is_the_networks(row: str, model: Model, shape: tuple[int, int]) -> None:
+    """Trainable parameters and multiply-adds are those that the model's file tells."""
+    network = _network(model, *shape)
+    expected = f"{row} {_short(_trainable(network))} {_short(_multiply_adds(network))}"
+    lines = str(sys.modules[type(model).__module__].__doc__).splitlines()
+    assert expected in [" ".join(line.split()) for line in lines]
 
 
 @pytest.mark.tensorflow

@@ -94,7 +94,8 @@ def batches(
 
     Args:
         side: the clips.
-        batch_size: clips per batch; the last of an epoch may be smaller.
+        batch_size: clips per batch; the last of an epoch may be smaller. With several replicas it has a clip
+            for each of them at least, where need be of the batch before.
         seed: shuffles all clips anew for each epoch, the same way for the same seed; None keeps the
             order of the store.
         cache: `memory` reads the whole store at once and keeps it mapped; of one with `none`, no more than
@@ -120,16 +121,29 @@ def batches(
     dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
     if seed is not None:
         dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
-    dataset = dataset.batch(batch_size)
-    if replicas is not None:
-        parts = tf.data.Dataset.range(replicas.start, replicas.stop)
-        dataset = dataset.flat_map(
-            lambda chosen, targets: parts.map(lambda replica: (chosen[replica::of], targets[replica::of]))
+    if replicas is None:
+        dataset = dataset.batch(batch_size)
+    else:
+        cuts = _cuts(len(side.rows), batch_size, of)
+        parts = tf.data.Dataset.from_tensor_slices(
+            [(first + replica, end) for first, end in cuts for replica in replicas]
+        )
+        dataset = dataset.batch(len(side.rows)).flat_map(
+            lambda chosen, targets: parts.map(
+                lambda part: (chosen[part[0] : part[1] : of], targets[part[0] : part[1] : of])
+            )
         )
     if not stays:
         dataset = dataset.map(_letting_go(mapped))
     dataset = dataset.map(gather, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
     return dataset.with_options(_as_written())
+
+
+def _cuts(clips: int, batch_size: int, replicas: int) -> list[tuple[int, int]]:
+    """Return where each batch begins and ends; none has fewer clips than `replicas`, where that can be."""
+    firsts = list(range(0, clips, batch_size))
+    firsts[-1] = max(0, min(firsts[-1], clips - replicas))  # a convolution fails on none
+    return list(zip(firsts, [*firsts[1:], clips], strict=True))
 
 
 def fits(store: Store) -> bool:

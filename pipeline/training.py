@@ -7,6 +7,8 @@ import re
 import sys
 import time
 import zipfile
+import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -136,12 +138,17 @@ def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: 
     nothing better. Losses are mean cross-entropies in nats; those on train are of the clips as they were
     augmented, with their labels smoothed.
 
-    Raises PipelineError where the loss is no longer finite.
+    Raises PipelineError where the loss is no longer finite, batches are too small to be split among the
+    devices, or machines that train together have different clips or parameters.
     """
     import keras
     from dvclive import Live
 
     train, val = sides
+    strategy = network.distribute_strategy
+    if strategy.num_replicas_in_sync > 1:
+        _check(strategy, model, sides, how)
+        _join(network, strategy)
     steps = math.ceil(len(train.rows) / how.batch_size)
     examples = _distributed(network, partial(training_batches, train, how))
     watched = _distributed(network, partial(_watched_batches, val, how))
@@ -149,7 +156,7 @@ def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: 
     with ExitStack() as stack:
         live = stack.enter_context(Live(str(logs), dvcyaml=False, save_dvc_exp=False))
         live.step = 1  # epochs count from 1, here as in the printed lines
-        stack.enter_context(network.distribute_strategy.scope())
+        stack.enter_context(strategy.scope())
         for end, factor in model.phases(network, how.epochs):
             network.compile(
                 optimizer=_optimizer(how, steps * (end - done), factor),
@@ -170,14 +177,69 @@ def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: 
                 initial_epoch=done,
                 epochs=end,
                 shuffle=False,  # the batches are shuffled
-                callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=log), *_tensorboard(how)],
+                callbacks=[
+                    stop,
+                    keras.callbacks.LambdaCallback(on_epoch_end=log),
+                    *(_tensorboard(how) if strategy.extended.should_save_summary else []),
+                ],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
             done = end
 
 
+def _check(strategy: Any, model: Model, sides: tuple[Side, Side], how: Train) -> None:
+    import tensorflow as tf
+
+    devices = strategy.num_replicas_in_sync
+    if how.batch_size < 2 * devices:  # fewer, and some last batch could have no clip for one of them
+        raise PipelineError(
+            f"params.yaml: train.batch_size is {how.batch_size}, must be at least {2 * devices}, two clips"
+            f" for each of {devices} devices: raise it, or train on fewer"
+        )
+    clips = [(side.clips, side.store.checksums[side.rows].tobytes()) for side in sides]
+    mine = zlib.crc32(repr((model, how, clips)).encode())
+    each = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([mine], tf.int64))
+    if len(set(strategy.gather(each, axis=0).numpy())) > 1:
+        raise PipelineError(
+            "the machines in TF_CONFIG train on different clips or parameters: check out the same commit on"
+            " all of them, and run dvc repro there for data/split.csv and the feature"
+        )
+
+
+def _join(network: Any, strategy: Any) -> None:
+    """Let the replicas of `network` train as one device does, where Keras alone fails or computes else."""
+    import keras
+
+    # A replica's moments would be those of its part of a batch, and what is saved those of the first alone.
+    for layer in _layers(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+
+    # Keras takes the mean of all parts of a batch to learn their shape, which fails where one is longer than
+    # another or on another machine; and on several machines that of scalars along their first axis. The
+    # scalars are a step's metrics, whose place those of all replicas take at the end of an epoch.
+    # TensorFlow itself passes no text as operation.
+    whole = strategy.reduce
+
+    def reduce(operation: Any, value: Any, axis: int | None = None) -> Any:
+        if operation != "MEAN":
+            return whole(operation, value, axis)
+        return keras.tree.map_structure(lambda each: strategy.experimental_local_results(each)[0], value)
+
+    strategy.reduce = reduce
+
+
+def _layers(network: Any) -> Iterator[Any]:
+    for layer in network.layers:
+        yield layer
+        yield from _layers(layer) if hasattr(layer, "layers") else ()
+
+
 def _distributed(network: Any, dataset: Any) -> Any:
-    """Return `dataset()`, or where there are several replicas each one's part of its batches."""
+    """Return `dataset()`, or where there are several replicas each one's part of its batches.
+
+    Keras takes the mean of the parts' gradients: where a part has a clip more, its clips count a bit less.
+    """
     import tensorflow as tf
 
     strategy = network.distribute_strategy

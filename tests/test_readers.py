@@ -170,6 +170,17 @@ def test_replicas_share_a_batch_without_loss_or_repeat(store: Path) -> None:
 
 
 @pytest.mark.tensorflow
+def test_no_replica_is_without_a_clip(store: Path) -> None:
+    """A last batch of fewer clips than replicas takes some from the batch before; each clip is given once."""
+    side = _side(store)
+    size = len(side.rows) - 1
+    parts = [_epoch(readers.batches(side, size, replicas=range(n, n + 1), of=3)) for n in range(3)]
+    assert [[len(values) for values, _ in part] for part in parts] == [[size // 3, 1]] * 3
+    given = np.concatenate([values[:, 0, 0] for part in parts for values, _ in part])
+    assert sorted(given) == sorted(side.rows)
+
+
+@pytest.mark.tensorflow
 def test_without_a_seed_the_order_is_the_stores(store: Path) -> None:
     """For validation and test, clips come in the order of the store."""
     side = _side(store, "test")

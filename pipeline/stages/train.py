@@ -16,13 +16,14 @@ def main() -> None:
     how = params.read("train", training.Train, over=f"models.{name}.train")
     side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
-    strategy = runtime.start(how.seed, deterministic=how.deterministic)
+    strategy = runtime.start(how.seed, deterministic=how.deterministic, machines=True)
     for key, value in model.train.items():
         print(f"train.{key} is {value}, as models.{name}.train has it")
     with strategy.scope():
         network = training.build(model, train, how)
-    training.fit(network, model, (train, val), how, Path("results/train"))
-    training.save(network, Path("models/model.keras"))
+    with runtime.outputs(strategy) as folder:
+        training.fit(network, model, (train, val), how, folder / "results/train")
+        training.save(network, folder / "models/model.keras")
 
 
 if __name__ == "__main__":

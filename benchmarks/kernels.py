@@ -34,7 +34,9 @@ def bare(files: list[Path]) -> None:
         some = [soundfile.read(file, dtype="float32")[0][:12800] for file in files[start : start + AT_A_TIME]]
         waveforms = np.ascontiguousarray(soxr.resample(np.stack(some, axis=1), 16000, 22050).T)
         np.abs(spectra(waveforms, window))
-        spectrum = spectra(np.pad(waveforms, ((0, 0), (256, 256))), window)
+        # In double precision, as librosa's.
+        spectrum = spectra(np.pad(waveforms, ((0, 0), (256, 256))), window.astype(np.float64))
+        spectrum = spectrum.astype(np.complex64)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         mel = filters @ np.ascontiguousarray(power.reshape(-1, 257).T)
         scipy.fft.dct(10 * np.log10(np.maximum(mel, 1e-10)), axis=0, norm="ortho")

@@ -40,7 +40,7 @@ class Progress:
             self._bar.update(units)
         elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}", flush=True)
+            print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}, {self._rate()}", flush=True)
 
     def note(self, text: str) -> None:
         """Say something about the work, on a line of its own."""
@@ -64,4 +64,7 @@ class Progress:
             self._bar.close()
         elif kind is None:
             seconds = time.monotonic() - self._start
-            print(f"{self._verb}: {self._done:,} {self._unit} in {seconds:.1f} s", flush=True)
+            print(f"{self._verb}: {self._done:,} {self._unit} in {seconds:.1f} s, {self._rate()}", flush=True)
+
+    def _rate(self) -> str:
+        return f"{self._done / max(time.monotonic() - self._start, 1e-3):,.0f} {self._unit}/s"

@@ -3,8 +3,8 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator
+from itertools import repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,16 @@ def main() -> None:
 def validate(path: Path, table: Path) -> list[str]:
     """Return a line for each thing that is wrong with the store at `path`.
 
-    The clips must be those of clips.csv, at `table`, the parameters those of params.yaml; and each row that
-    of a feature whose waveforms are beside clips.csv must have been computed from that which is there.
+    The clips must be those of clips.csv, at `table`, and the parameters those of params.yaml. Each row must
+    have been computed from what is there now, beside clips.csv: a feature's from waveforms.h5, a waveform
+    from its file in raw. What is not there is not compared.
     """
     try:
         store, content = describe(path), params.load()
         found = differences(store, content, _expected(store, content))
         found += _faults_in_ids(store, [clip.clip for clip in clips.read(table)])
-        waveforms = table.with_name("waveforms.h5")
-        if store.feature and not found and waveforms.exists():
-            found += _faults_in_sources(store, describe(waveforms))
+        if not found:
+            found += _faults_in_sources(store, table.parent)
     except PipelineError as error:
         return [str(error)]
     return found or list(_faults_in_values(store))
@@ -81,16 +81,34 @@ def _faults_in_ids(store: Store, ids: list[str]) -> list[str]:
     return found
 
 
-def _faults_in_sources(store: Store, waveforms: Store) -> list[str]:
-    if len(waveforms.clips) != len(store.clips):
-        return [
-            f"{waveforms.path}: has {len(waveforms.clips)} rows, {store.path} {len(store.clips)}: {AGAIN}"
-        ]
-    return [
-        f"{store.path}: row {row}, {store.clips[row]}, was computed from another waveform than"
-        f" {waveforms.path} has: {AGAIN}"
-        for row in np.flatnonzero(store.sources != waveforms.checksums)
-    ]
+def _faults_in_sources(store: Store, folder: Path) -> Iterator[str]:
+    for row, (source, now, path) in enumerate(zip(store.sources, *_sources(store, folder), strict=True)):
+        if source != now:
+            yield (
+                f"{store.path}: row {row}, {store.clips[row]}, was not computed from what {path} holds now:"
+                f" {AGAIN}"
+            )
+
+
+def _sources(store: Store, folder: Path) -> tuple[Iterable[Any], Iterable[Path]]:
+    """Return the digests of what each row should come from, and where that is."""
+    waveforms, raw = folder / "waveforms.h5", folder / "raw"
+    if store.feature and waveforms.exists():
+        found = describe(waveforms)
+        if found.clips == store.clips:
+            return found.checksums, repeat(waveforms, len(store.clips))
+        raise PipelineError(f"{store.path} and {waveforms} hold different clips: {AGAIN}")
+    if store.feature is None and raw.exists():
+        files = [raw / clip for clip in store.clips]
+        return (_digest(file) for file in files), files
+    return store.sources, repeat(folder, len(store.clips))
+
+
+def _digest(file: Path) -> Any:
+    try:
+        return digests([file.read_bytes()])[0]
+    except FileNotFoundError:
+        raise PipelineError(f"{file} is missing: run dvc repro") from None
 
 
 def summarise(store: Store) -> dict[str, Any]:

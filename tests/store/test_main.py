@@ -124,7 +124,10 @@ def _change_a_parameter(folder: Path) -> None:
             "its 10 ids are not the 9 of clips.csv: the first that is not, of row 2, is no/2.wav, not no/3",
         ),
         (_gain_a_clip, "the first that is not, of row 10, is nothing, not yes/z.wav"),
-        (_compute_from_another_waveform, "row 7, yes/7.wav, was computed from another waveform"),
+        (
+            _compute_from_another_waveform,
+            "row 7, yes/7.wav, was not computed from what data/waveforms.h5 holds now",
+        ),
         (_hold_another_feature, "a.h5 must hold a, holds x"),
         (lambda folder: (folder / "a.h5").unlink(), "a.h5 is missing"),
         (lambda folder: (folder / "data/clips.csv").unlink(), "data/clips.csv is missing"),
@@ -142,6 +145,21 @@ def test_what_is_wrong_is_named(folder: Path, damage: Callable[[Path], None], me
     result = _run(folder, "validate", "a.h5", "--json")
     assert result.returncode == 1
     assert any(message in fault for fault in json.loads(result.stdout)["faults"])
+
+
+def test_waveforms_are_compared_with_their_files(folder: Path) -> None:
+    """A waveform whose file has changed since, or is gone, is named."""
+    raw, audio = folder / "data/raw", {"audio": PARAMS["audio"]}
+    make_store(folder / "waveforms.h5", VALUES[:, 0], clips=CLIPS, made=audio)
+    for row, clip in enumerate(CLIPS):
+        (raw / clip).parent.mkdir(parents=True, exist_ok=True)
+        (raw / clip).write_bytes(VALUES[row, 0].tobytes())  # what that row was made from
+    assert _run(folder, "validate", "waveforms.h5").returncode == 0
+    (raw / CLIPS[6]).write_bytes(b"another")
+    message = f"row 6, {CLIPS[6]}, was not computed from what data/raw/{CLIPS[6]} holds now"
+    assert message in _run(folder, "validate", "waveforms.h5").stderr
+    (raw / CLIPS[6]).unlink()
+    assert f"data/raw/{CLIPS[6]} is missing" in _run(folder, "validate", "waveforms.h5").stderr
 
 
 def test_values_that_are_not_finite_are_counted(folder: Path) -> None:

@@ -78,7 +78,7 @@ def describe(path: Path) -> Store:
         raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull where it is shared") from None
     # What h5py raises depends on what is broken.
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error.args[0]) if error.args else type(error).__name__
+        reason = "it is a folder" if path.is_dir() else str(error.args[0] if error.args else type(error))
         raise PipelineError(f"{path} is not a store: {reason}: run the stage that wrote it again") from None
 
 

@@ -237,7 +237,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         "none.h5": "is missing: run dvc repro",
         "text.h5": "is not a store",
         "other.h5": "is not a store",
-        "folder.h5": "is not a store",
+        "folder.h5": "is not a store: it is a folder",
     }.items():
         with pytest.raises(PipelineError, match=f"{name} {reason}"):
             layout.describe(tmp_path / name)

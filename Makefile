@@ -39,7 +39,7 @@ $(READY): requirements.lock
 # After an edit of the dependencies in pyproject.toml.
 lock:
 	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra dev --extra demo --extra dask --extra ray --extra tensorboard pyproject.toml --output-file requirements.lock
+		--python-version 3.11 --extra dev --extra demo --extra dask --extra ray --extra tensorboard --extra s3 --extra ssh pyproject.toml --output-file requirements.lock
 
 # Back to a fresh clone, but for what DVC holds in its cache.
 clean:

@@ -70,3 +70,43 @@ def interval(
     times = np.random.default_rng(seed).multinomial(len(clips), share, size=RESAMPLES)
     low, high = np.quantile(times @ hits / (times @ clips), [(1 - level) / 2, (1 + level) / 2])
     return {"low": float(low), "high": float(high)}
+
+
+def precision_recall(
+    targets: NDArray[np.int64], probabilities: NDArray[np.float64], labels: list[str]
+) -> list[tuple[str, float, float]]:
+    """Return points (label, recall, precision) of each label's curve, one label against all others.
+
+    A label's points are in the order of rising recall, as the probability from which a clip is said to have
+    the label falls; the last precision is that of saying it of every clip. A label without a clip has none.
+
+    Args:
+        targets: (clips,), index into `labels`.
+        probabilities: (clips, labels).
+        labels: the labels' names.
+    """
+    from sklearn import metrics
+
+    points = []
+    for number, label in enumerate(labels):
+        if (targets == number).any():
+            precision, recall, _ = metrics.precision_recall_curve(
+                targets == number, probabilities[:, number], drop_intermediate=True
+            )
+            points += [
+                (label, float(x), float(y)) for x, y in zip(recall[::-1], precision[::-1], strict=True)
+            ]
+    return points
+
+
+def layers(model: Any) -> list[tuple[str, str, str, int]]:
+    """Return each step of a Keras model: its name, kind, a clip's shape after it, and its parameters."""
+    return [
+        (
+            step.name,
+            type(step).__name__,
+            " x ".join(str(length) for length in step.output.shape[1:]),
+            step.count_params() if hasattr(step, "count_params") else 0,
+        )
+        for step in model.operations
+    ]

@@ -25,8 +25,8 @@ from tests.project import RAN, RESTORED, Project
 
 PIPELINE = ROOT / "pipeline"
 FEATURES = {f"featurize@{path.stem}" for path in (PIPELINE / "features").glob("[a-z]*.py")}
-LEARN = {"train", "evaluate"}
-ALL = {"download", "extract", "decode", "split", *FEATURES, *LEARN}
+LEARN = {"train", "evaluate", "report"}
+ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}
 
 
 # ------------------------------------------------------------------------------- which change reruns what
@@ -209,13 +209,22 @@ def _modules(path: Path) -> Iterator[Path]:
                 yield from (file for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists())
 
 
+def _templates(path: Path) -> Iterator[Path]:
+    """The pages' templates that the file at `path`, code or one of them, names."""
+    for name in re.findall(r'"(\w+\.html)"', path.read_text(encoding="utf-8")):
+        template = PIPELINE / "pages" / name
+        yield from [template] if template.exists() else []
+
+
 def _closure(*paths: Path) -> set[str]:
-    """The files with code in them that `paths` import, directly or not, and themselves."""
+    """The files with code in them that `paths` import or fill in, directly or not, and themselves."""
     found: set[Path] = set()
     new = {path for start in paths for path in (start, start.parent / "__init__.py")}
     while new:
         found |= new
-        new = {module for path in new for module in _modules(path)} - found
+        needed = {file for path in new for file in _templates(path)}
+        needed |= {module for path in new if path.suffix == ".py" for module in _modules(path)}
+        new = needed - found
     return {path.relative_to(ROOT).as_posix() for path in found if path.stat().st_size}
 
 
@@ -261,8 +270,8 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(name: str) -> None:
     read = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.read":
-            read.add(ast.unparse(node.args[0]).lstrip("f").strip("'"))
-    listed = {re.sub(r"\$\{\w+\}", "{name}", key) for key in _stages()[name]["params"]}
+            read.add(re.sub(r"\{\w+\}", "{}", ast.unparse(node.args[0]).lstrip("f").strip("'")))
+    listed = {re.sub(r"\$\{\w+\}", "{}", key) for key in _stages()[name]["params"]}
     assert listed == read
 
 
@@ -308,7 +317,7 @@ def test_every_feature_and_model_has_its_section() -> None:
 def test_tensorflow_is_imported_only_where_models_are() -> None:
     """Checking parameters and every stage up to the features, imported, leave TensorFlow unloaded."""
     stages = [path.stem for path in (PIPELINE / "stages").glob("[a-z]*.py")]
-    assert len(stages) == 7
+    assert len(stages) == 9
     code = "import sys, " + ", ".join(f"pipeline.stages.{name}" for name in stages)
     code += ", pipeline.params.__main__\nassert not {'tensorflow', 'keras', 'librosa'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -8,9 +8,11 @@ from pipeline.corpus.clips import Naming
 from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
 from pipeline.errors import PipelineError, run
+from pipeline.examples import Examples
 from pipeline.features import Feature
 from pipeline.models import Model
 from pipeline.params import FILE, check, load, unknown
+from pipeline.report import Report
 from pipeline.training import Train
 
 SECTIONS: dict[str, Any] = {
@@ -19,6 +21,8 @@ SECTIONS: dict[str, Any] = {
     "audio": Audio,
     "split": Split,
     "train": Train,
+    "examples": Examples,
+    "report": Report,
 }
 # A choice is the name of one of the sections under another key.
 CHOICES = {"dataset": "datasets", "feature": "features", "model": "models"}

@@ -1,4 +1,4 @@
-"""models/model.keras + the test clips → results/metrics.json, results/predictions.csv."""
+"""models/model.keras + the test clips → results: metrics, predictions, and what plots are made of."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,8 @@ def main() -> None:
     runtime.start(seed=0)
     import keras
 
-    probabilities = evaluation.predict(keras.models.load_model("models/model.keras"), test)
+    model = keras.models.load_model("models/model.keras")
+    probabilities = evaluation.predict(model, test)
     scores = evaluation.score(test.targets, probabilities, test.labels)
     best = probabilities.argmax(axis=1)
     speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
@@ -31,6 +32,13 @@ def main() -> None:
             for clip, truth, guess, row in zip(test.clips, test.targets, best, probabilities, strict=True)
         ),
     )
+    points = evaluation.precision_recall(test.targets, probabilities, test.labels)
+    write_csv(
+        Path("results/precision_recall.csv"),
+        ["label", "recall", "precision"],
+        ((label, f"{recall:.6f}", f"{precision:.6f}") for label, recall, precision in points),
+    )
+    write_csv(Path("results/layers.csv"), ["layer", "kind", "output", "parameters"], evaluation.layers(model))
     low, high = scores["accuracy_95"]["low"], scores["accuracy_95"]["high"]
     print(
         f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1"

@@ -1,0 +1,58 @@
+"""A run's data, examples, model and scores → results/report.html: one page that opens from disk."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import params
+from pipeline.corpus import clips
+from pipeline.errors import PipelineError, run
+from pipeline.files import replacing
+from pipeline.report import Report, Run, page
+from pipeline.store.layout import checked
+
+PAGE = Path("results/report.html")
+
+
+def main() -> None:
+    """Write the page."""
+    section = dict[str, Any]
+    dataset, feature, model = (
+        params.read("dataset", str),
+        params.read("feature", str),
+        params.read("model", str),
+    )
+    how = params.read("report", Report)
+    shown = {
+        "dataset": dataset,
+        f"datasets.{dataset}": params.read(f"datasets.{dataset}", section),
+        "extract": params.read("extract", section),
+        "clips": params.read("clips", section),
+        "audio": params.read("audio", section),
+        "split": params.read("split", section),
+        "feature": feature,
+        f"features.{feature}": params.read(f"features.{feature}", section),
+        "model": model,
+        f"models.{model}": params.read(f"models.{model}", section),
+        "train": params.read("train", section),
+        "examples": params.read("examples", section),
+        "report": how.model_dump(),
+    }
+    found = Run(
+        params=shown,
+        clips=clips.read(Path("data/clips.csv")),
+        waveforms=checked(Path("data/waveforms.h5"), None),
+        feature=checked(Path(f"data/features/{feature}.h5"), feature),
+        folder=Path("results"),
+    )
+    if found.feature.clips != found.waveforms.clips:
+        raise PipelineError(
+            f"{found.feature.path} and {found.waveforms.path} hold different clips: run dvc repro"
+        )
+    with replacing(PAGE) as part:
+        part.write_text(page(found, how), encoding="utf-8")
+        size = part.stat().st_size
+    print(f"{PAGE}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run(main)

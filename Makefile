@@ -6,12 +6,16 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test lint venv lock clean
+.PHONY: run compare test lint venv lock clean
 
 run: $(READY)
 	@python -m pipeline.params
 	@dvc repro
 	@python -m pipeline.summary
+
+# Every feature with every model: an hour or more. Fewer: make compare FEATURES=stft,mfcc MODELS=rnn,cnn
+compare: $(READY)
+	@python -m pipeline.compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
 
 test: $(READY) lint
 	@pytest -n auto --maxprocesses 4 --dist loadfile

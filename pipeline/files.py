@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the comma-separated ones among them."""
+"""Files that are whole or absent, the comma-separated ones among them, and the folder that they are in."""
 
 import csv
 import glob
@@ -9,6 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+
+
+def project() -> Path:
+    """Return the project's own folder, also from a copy of it.
+
+    A queued experiment runs in a copy, below the project's `.dvc/tmp`, that is deleted in the end.
+    """
+    here = Path.cwd()
+    return next((folder for folder in here.parents if here.is_relative_to(folder / ".dvc" / "tmp")), here)
 
 
 @contextmanager

@@ -12,11 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.project import ROOT, Project
+
 DATA = ROOT.parent / "shared" / "data"
 
 Record = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone whose pipeline has run once, its lock file committed: one for all workers, to be copied."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    path = shared / "finished" / "project"
+    with FileLock(shared / "finished.lock"):
+        if not (shared / "finished.txt").exists():
+            project = Project(path)
+            assert project.repro() == set(project.run("dvc", "stage", "list", "--name-only").split())
+            project.commit()
+            (shared / "finished.txt").touch()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
-
+ROOT = Path(__file__).resolve().parent.parent
 # What makes a run short: few clips, tiny models, one epoch.
 SMALL = {
     "datasets.demo.labels": ["go", "stop", "yes"],
@@ -28,9 +27,9 @@ RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out out
 
 
 class Project:
-    """The clone. `repro` and `dvc` run what a user would."""
+    """The clone, or a copy of one. `repro` and `dvc` run what a user would."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origin: Path | None = None) -> None:
         self.path = path
         self._env = {
             **os.environ,
@@ -41,6 +40,9 @@ class Project:
             "GIT_COMMITTER_NAME": "t",
             "GIT_COMMITTER_EMAIL": "t@example.com",
         }
+        if origin:
+            shutil.copytree(origin, path, symlinks=True)
+            return
         path.mkdir(parents=True)
         tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
         for name in filter(None, tracked):

@@ -16,8 +16,7 @@ import pytest
 
 from pipeline import runtime
 from pipeline.errors import PipelineError
-from tests.conftest import ROOT
-from tests.project import Project
+from tests.project import ROOT, Project
 
 pytestmark = pytest.mark.tensorflow
 

@@ -20,11 +20,11 @@ import pytest
 import soundfile
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
-from tests.project import RAN, RESTORED, Project
+from tests.project import RAN, RESTORED, ROOT, Project
 
 PIPELINE = ROOT / "pipeline"
 FEATURES = {f"featurize@{path.stem}" for path in (PIPELINE / "features").glob("[a-z]*.py")}
+SHOW = {"examples", "report"}
 LEARN = {"train", "evaluate", "report"}
 ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}
 
@@ -33,12 +33,9 @@ ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone whose pipeline has run once, its lock file committed."""
-    project = Project(tmp_path_factory.mktemp("home") / "project")
-    assert project.repro() == ALL
-    project.commit()
-    return project
+    return Project(tmp_path_factory.mktemp("home") / "project", finished)
 
 
 @pytest.fixture
@@ -85,15 +82,24 @@ def _set(**values: Any) -> Callable[[Project], None]:
         pytest.param(_edit("pipeline/models/cnn.py"), set(), id="models/<other>.py"),
         pytest.param(_set(feature="mfcc"), LEARN, id="feature"),
         pytest.param(
-            _set(features__stft__hop_length=256), {"featurize@stft", *LEARN}, id="features.<chosen>.*"
+            _set(features__stft__hop_length=256),
+            {"featurize@stft", "examples", *LEARN},
+            id="features.<chosen>.*",
         ),
-        pytest.param(_set(features__mfcc__n_mfcc=13), {"featurize@mfcc"}, id="features.<other>"),
+        pytest.param(_set(features__mfcc__n_mfcc=13), {"featurize@mfcc", *SHOW}, id="features.<other>"),
         pytest.param(_edit("pipeline/features/mfcc.py"), {"featurize@mfcc"}, id="features/<other>.py"),
         pytest.param(_set(split__seed=1), {"split", *LEARN}, id="split.*"),
-        pytest.param(_set(audio__duration=0.7), {"decode", *FEATURES, *LEARN}, id="audio.*"),
-        pytest.param(_set(clips__speaker="^([0-9a-f]+)_"), {"decode"}, id="clips.speaker, to the same end"),
-        pytest.param(_set(audio__max_rejects=1), {"decode"}, id="audio.max_rejects, to the same end"),
+        pytest.param(_set(audio__duration=0.7), {"decode", *FEATURES, "examples", *LEARN}, id="audio.*"),
+        pytest.param(
+            _set(clips__speaker="^([0-9a-f]+)_"), {"decode", "report"}, id="clips.speaker, to the same end"
+        ),
+        pytest.param(
+            _set(audio__max_rejects=1), {"decode", "report"}, id="audio.max_rejects, to the same end"
+        ),
         pytest.param(_set(datasets__demo__seed=1), ALL, id="dataset"),
+        pytest.param(_set(examples__seed=1), SHOW, id="examples.*"),
+        pytest.param(_set(report__mistakes=1), {"report"}, id="report.*"),
+        pytest.param(_edit("pipeline/pages/base.html"), {"report"}, id="pages/*"),
         pytest.param(_set(datasets__own__url="elsewhere.zip"), set(), id="datasets.<other>"),
     ],
 )
@@ -136,7 +142,17 @@ def test_metrics_and_plots_are_known_to_dvc(kept: Project) -> None:
     kept.run("dvc", "plots", "show", "--out", "plots")
     page = (kept.path / "plots" / "index.html").read_text(encoding="utf-8")
     shutil.rmtree(kept.path / "plots")
-    assert all(title in page for title in ("Loss by epoch", "Accuracy by epoch", "Confusion matrix"))
+    for title in (
+        "Loss by epoch",
+        "Accuracy by epoch",
+        "Confusion matrix",
+        "as shares",
+        "Precision over recall",
+    ):
+        assert title in page
+    assert {path.name for path in (kept.path / "plots").rglob("*.png")} == {
+        f"{label}.png" for label in ("go", "stop", "yes")
+    }
     kept.set_params({"train.epochs": 2})
     assert "train.epochs" in kept.run("dvc", "params", "diff")
 

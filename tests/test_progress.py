@@ -8,7 +8,7 @@ import termios
 import pytest
 
 from pipeline.progress import Progress
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 
 def test_a_log_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:

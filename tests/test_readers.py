@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.readers import Side
 from pipeline.store.layout import describe
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.store.make import make_store
 
 SIDES = ["train", "train", "train", "val", "test"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

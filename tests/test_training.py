@@ -26,7 +26,7 @@ from pipeline.readers import Side
 from pipeline.store import reader
 from pipeline.store.layout import Rows, describe
 from pipeline.training import Train
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.store.make import make_store
 
 pytestmark = pytest.mark.tensorflow

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlparse
 from pydantic import Field, field_validator
 
 from pipeline.errors import PipelineError
-from pipeline.files import replacing
+from pipeline.files import project, replacing
 from pipeline.params import Section
 from pipeline.progress import Progress
 
@@ -139,14 +139,8 @@ def _copy(url: str, path: Path, key: str) -> None:
 def _local(url: str) -> Path:
     text = unquote(urlparse(url).path) if _scheme(url) == "file" else url
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves the home of nobody as it is
-    here = Path.cwd()
-    if not (here / path).exists():
-        # A queued experiment runs in a copy of the project, below the project's own .dvc/tmp: a relative
-        # path is meant from the project itself.
-        for project in here.parents:
-            if here.is_relative_to(project / ".dvc" / "tmp"):
-                return project / path
-    return here / path
+    # A queued experiment runs in a copy of the project: a relative path is meant from the project itself.
+    return path.absolute() if path.exists() else project() / path
 
 
 # --------------------------------------------------------------------------------------------- unpack

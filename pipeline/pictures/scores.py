@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.pictures import COLORS
 
 BINS = 10
+DASHES = ("-", "--", ":", "-.")
 
 
 def durations(axes: Axes, seconds: Sequence[float]) -> None:
@@ -75,3 +76,21 @@ def calibration_error(confidences: NDArray[np.float64], right: NDArray[np.bool_]
     """Return the expected calibration error: the mean of |share right - confidence| (Guo et al. 2017)."""
     number, mean, share = calibration(confidences, right)
     return float((number * np.abs(share - mean)).sum() / number.sum())
+
+
+def overlaid(axes: Axes, curves: Mapping[tuple[str, str], Sequence[float]], name: str) -> None:
+    """Draw a curve for each (feature, model): a colour for each model, a dash for each feature."""
+    features = sorted({feature for feature, _ in curves})
+    models = sorted({model for _, model in curves})
+    for (feature, model), values in curves.items():
+        axes.plot(
+            range(1, 1 + len(values)),
+            values,
+            label=f"{feature} → {model}",
+            color=COLORS[models.index(model) % len(COLORS)],
+            linestyle=DASHES[features.index(feature) % len(DASHES)],
+            linewidth=1.2,
+        )
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)

@@ -1,11 +1,14 @@
 """data/features/<feature>.h5 + data/split.csv → models/model.keras, results/train: the best epoch."""
 
+import time
 from functools import partial
 from pathlib import Path
 
-from pipeline import params, readers, runtime, training
+from pipeline import params, readers, runtime, training, trainings
 from pipeline.errors import run
 from pipeline.models import Model
+
+MODEL = Path("models/model.keras")
 
 
 def main() -> None:
@@ -22,8 +25,12 @@ def main() -> None:
     with strategy.scope():
         network = training.build(model, train, how)
     with runtime.outputs(strategy) as folder:
+        start = time.monotonic()
         training.fit(network, model, (train, val), how, folder / "results/train")
-        training.save(network, folder / "models/model.keras")
+        seconds = time.monotonic() - start
+        training.save(network, folder / MODEL)
+    if strategy.extended.should_checkpoint:  # the chief machine
+        trainings.note(MODEL, seconds)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipeline import params
 from pipeline.corpus import demo
 from pipeline.corpus.demo import Demo
 from pipeline.errors import PipelineError
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 TOP = "mini_speech_commands"
 

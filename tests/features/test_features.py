@@ -19,7 +19,7 @@ from pipeline.features import Feature, Spectral, to_decibels
 from pipeline.features.logmel import Logmel
 from pipeline.features.mfcc import Mfcc
 from pipeline.features.stft import Stft
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Empty filters detected")
 

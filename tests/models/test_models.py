@@ -14,7 +14,7 @@ from pipeline.models.dscnn import Dscnn
 from pipeline.models.rnn import Rnn
 from pipeline.models.tcresnet import Tcresnet
 from pipeline.models.transfer import Transfer
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 BCRESNET = Bcresnet(width=1.0, subbands=5, dropout=0.1)
 

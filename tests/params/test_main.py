@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import params
 from pipeline.params.__main__ import mistakes_in
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 
 @pytest.fixture

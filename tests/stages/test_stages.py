@@ -24,7 +24,7 @@ from pipeline.store import kept
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
 from pipeline.store.reader import rows
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 STAGES = ("decode", "split", "featurize stft", "featurize logmel", "featurize mfcc")
 BACKENDS = ("threading", "loky")

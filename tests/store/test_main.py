@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.corpus import clips
 from pipeline.corpus.clips import Clip
 from pipeline.store.layout import describe, digests
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.store.make import make_store
 
 CLIPS = [f"{'no' if n < 4 else 'yes'}/{n}.wav" for n in range(10)]

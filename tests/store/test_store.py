@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.store import layout, reader
 from pipeline.store.layout import Rows, describe
 from pipeline.store.writer import Known, Work, write
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.store.make import make_store
 
 PARAMS: dict[str, Any] = {"feature": {"name": "x", "n": 3}, "audio": {"sample_rate": 8000}}

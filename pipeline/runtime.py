@@ -1,6 +1,7 @@
 """How TensorFlow is started, in the stages that use it."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,10 +56,11 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
+    with _quietly():
+        import keras
+        import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
+        gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if several:
@@ -75,6 +77,27 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return strategy
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep back what libraries write to standard error as they are loaded, whatever they are told.
+
+    Where the block raises it is written after all.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _several_machines() -> bool:

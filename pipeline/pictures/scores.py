@@ -90,6 +90,7 @@ def overlaid(axes: Axes, curves: Mapping[tuple[str, str], Sequence[float]], name
             color=COLORS[models.index(model) % len(COLORS)],
             linestyle=DASHES[features.index(feature) % len(DASHES)],
             linewidth=1.2,
+            marker="." if len(values) == 1 else None,
         )
     axes.set(xlabel="epoch", ylabel=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

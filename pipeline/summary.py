@@ -22,6 +22,7 @@ def main() -> None:
   macro F1  {scores["macro_f1"]:.3f}
   loss      {scores["loss"]:.3f} nats
 
+results/report.html        all of it, to look at and to listen to
 {METRICS}       the scores, by label too (dvc metrics show)
 results/predictions.csv    every test clip (dvc plots show: confusion matrix, training curves)
 models/model.keras         the trained model"""

@@ -141,6 +141,7 @@ def test_metrics_and_plots_are_known_to_dvc(kept: Project) -> None:
     assert metrics["results/train/metrics.json"]["data"]["best"]["epoch"] == 1
     kept.run("dvc", "plots", "show", "--out", "plots")
     page = (kept.path / "plots" / "index.html").read_text(encoding="utf-8")
+    images = {path.name.rpartition("_")[2] for path in (kept.path / "plots").rglob("*.png")}
     shutil.rmtree(kept.path / "plots")
     for title in (
         "Loss by epoch",
@@ -150,9 +151,7 @@ def test_metrics_and_plots_are_known_to_dvc(kept: Project) -> None:
         "Precision over recall",
     ):
         assert title in page
-    assert {path.name for path in (kept.path / "plots").rglob("*.png")} == {
-        f"{label}.png" for label in ("go", "stop", "yes")
-    }
+    assert images == {"go.png", "stop.png", "yes.png"}
     kept.set_params({"train.epochs": 2})
     assert "train.epochs" in kept.run("dvc", "params", "diff")
 

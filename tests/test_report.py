@@ -150,7 +150,7 @@ def test_a_browser_shows_and_plays_it(page: Path, finished: Path, width: int, da
             """
         )
         assert len(decoded) >= sum(len(each["features"]) for each in clips)
-        assert min(decoded) > 30
+        assert min(decoded) > 0
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, re.findall(r"\d+", background))) < 60) == dark

@@ -217,7 +217,7 @@ def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
     z /= mantissa + 1
     square = z * z
     a1, a3, a5, a7 = (20 / np.log(10) / np.array((1, 3, 5, 7))).astype(np.float32)
-    series = square * a7
+    series: NDArray[np.float32] = square * a7
     for coefficient in (a5, a3):
         series += coefficient
         series *= square

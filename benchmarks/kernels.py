@@ -7,12 +7,11 @@ what a second core of this machine brings at best.
 """
 
 import os
-import resource
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from common import arguments, folder, forget, machine, seconds, stage
+from common import arguments, cpu, folder, forget, machine, seconds, stage
 
 import joblib
 import librosa
@@ -54,14 +53,6 @@ def whole(jobs: int) -> None:
     os.environ["PIPELINE_JOBS"] = str(jobs)
     for command in STAGES:
         stage(command)
-
-
-def cpu(work: Callable[[], object]) -> float:
-    """Return the CPU seconds, of user and system, that `work` takes in this process."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    work()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:

@@ -128,7 +128,9 @@ class Spectra:
 
     def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Return the spectra of `waveforms` (clips, samples): (clips, frames, 1 + n_fft // 2)."""
-        padded = np.pad(waveforms, ((0, 0), (self._padding, self._padding))) if self._padding else waveforms
+        clips, samples = waveforms.shape
+        padded = np.zeros((clips, samples + 2 * self._padding), self._window.dtype)
+        padded[:, self._padding : self._padding + samples] = waveforms
         framed = np.lib.stride_tricks.sliding_window_view(padded, len(self._window), axis=1)
         spectra = scipy.fft.rfft(framed[:, :: self._hop_length] * self._window, axis=-1, overwrite_x=True)
         return np.asarray(spectra, np.complex64)
@@ -208,16 +210,18 @@ def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
     z + z³/3 + z⁵/5 + … needs four terms here (Abramowitz & Stegun 4.1.27).
     """
     bits = power.view(np.int32)
-    exponent = (bits - np.float32(np.sqrt(0.5)).view(np.int32)) >> 23
+    exponent = bits - np.float32(np.sqrt(0.5)).view(np.int32)
+    exponent >>= 23
     mantissa = (bits - (exponent << 23)).view(np.float32)
-    z = (mantissa - 1) / (mantissa + 1)
+    z = mantissa - 1
+    z /= mantissa + 1
     square = z * z
-    series = square * np.float32(1 / 7)
-    for term in (1 / 5, 1 / 3, 1):
-        series += np.float32(term)
-        if term < 1:
-            series *= square
+    a1, a3, a5, a7 = (20 / np.log(10) / np.array((1, 3, 5, 7))).astype(np.float32)
+    series: NDArray[np.float32] = square * a7
+    for coefficient in (a5, a3):
+        series += coefficient
+        series *= square
+    series += a1
     series *= z
-    series *= np.float32(20 / np.log(10))
-    series += exponent * np.float32(10 * np.log10(2))
+    series += exponent.astype(np.float32) * np.float32(10 * np.log10(2))
     return series

@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def _read(waveforms: Place, rows: Sequence[int]) -> Rows:
-    mapped, first, last = waveforms.rows(), rows[0], rows[-1]
-    return mapped[first : last + 1] if last - first + 1 == len(rows) else mapped[list(rows)]
+    first, last = rows[0], rows[-1]
+    return waveforms.read(first, last + 1) if last - first + 1 == len(rows) else waveforms.rows()[list(rows)]
 
 
 def _compute(kernel: Kernel, waveforms: Rows) -> tuple[Rows, list[None]]:

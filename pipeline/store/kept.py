@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pipeline
 from pipeline.errors import PipelineError
@@ -31,7 +30,7 @@ class Kept:
 
     def __init__(self, stage: str) -> None:
         self._folder = KEPT / stage
-        self._made_by = _made_by()
+        self._made_by = {"pipeline": _code(), **{library: version(library) for library in LIBRARIES}}
 
     def store(self, name: str, beside: Sequence[str] = ()) -> Store | None:
         """Return the store `name` that the last run left with the tables `beside` it.
@@ -53,7 +52,7 @@ class Kept:
 
     def keep(self, outputs: list[Path]) -> None:
         """Keep `outputs` for the next run of the stage, in place of those of its last."""
-        if _made_by() != self._made_by:
+        if _code() != self._made_by["pipeline"]:
             print(f"the code was edited during the run: {self._folder} is left as it is", flush=True)
             return
         with replacing(self._folder) as part:
@@ -79,10 +78,7 @@ def _contents(paths: Sequence[Path]) -> dict[str, str]:
     return {path.name: digests([path.read_bytes()])[0].tobytes().hex() for path in paths}
 
 
-def _made_by() -> dict[str, Any]:
+def _code() -> str:
     code = sorted(Path(str(pipeline.__file__)).parent.rglob("*.py"))
     contents = b"".join(digests([path.read_bytes() for path in code if path.stat().st_size]).tolist())
-    return {
-        "pipeline": digests([contents])[0].tobytes().hex(),
-        **{library: version(library) for library in LIBRARIES},
-    }
+    return str(digests([contents])[0].tobytes().hex())

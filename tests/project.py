@@ -29,21 +29,26 @@ RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out out
 class Project:
     """The clone, or a copy of one. `repro` and `dvc` run what a user would."""
 
-    def __init__(self, path: Path, origin: Path | None = None) -> None:
+    def __init__(self, path: Path, origin: Path | None = None, *, copied: Path | None = None) -> None:
+        """Clone the repository `origin`, or copy the clone `copied`; by default this project, made small."""
         self.path = path
         self._env = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(path.parent),
+            "DVC_SITE_CACHE_DIR": str(path.parent / "dvc"),  # or what another test's remote had would count
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.com",
             "GIT_COMMITTER_NAME": "t",
             "GIT_COMMITTER_EMAIL": "t@example.com",
         }
-        if origin:
-            shutil.copytree(origin, path, symlinks=True)
+        if copied:
+            shutil.copytree(copied, path, symlinks=True)
             return
         path.mkdir(parents=True)
+        if origin:
+            self.run("git", "clone", "-q", str(origin), ".")
+            return
         tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
         for name in filter(None, tracked):
             if (ROOT / name).exists():

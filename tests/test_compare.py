@@ -30,7 +30,7 @@ def _rows(page: Path) -> dict[tuple[str, str], list[str]]:
 @pytest.mark.tensorflow
 def test_pairs_run_once_and_stand_side_by_side(finished: Path, tmp_path: Path) -> None:
     """Two pairs run, a third is refused with the reason; again, nothing runs; other parameters run anew."""
-    project = Project(tmp_path / "home" / "project", finished)
+    project = Project(tmp_path / "home" / "project", copied=finished)
     args = ("--features", "stft", "--models", "cnn,rnn,bcresnet")
     stored = (finished / "data/features/stft.h5").stat().st_size / 1e6
     output = project.run(*COMPARE, *args)

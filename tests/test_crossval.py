@@ -22,7 +22,7 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
 @pytest.mark.tensorflow
 def test_every_clip_is_tested_once(finished: Path, tmp_path: Path) -> None:
     """Of three folds all clips are tested; mean and deviation are written; again, the same."""
-    project = Project(tmp_path / "home" / "project", finished)
+    project = Project(tmp_path / "home" / "project", copied=finished)
     written = []
     for _ in range(2):
         output = project.run("python", "-m", "pipeline.crossval", "--folds", "3")

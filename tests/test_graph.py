@@ -35,7 +35,7 @@ ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}
 @pytest.fixture(scope="module")
 def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone whose pipeline has run once, its lock file committed."""
-    return Project(tmp_path_factory.mktemp("home") / "project", finished)
+    return Project(tmp_path_factory.mktemp("home") / "project", copied=finished)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def page(finished: Path) -> Path:
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Project:
     """A copy of the finished run, elsewhere."""
-    return Project(tmp_path / "elsewhere" / "project", finished)
+    return Project(tmp_path / "elsewhere" / "project", copied=finished)
 
 
 def _text(page: Path) -> str:

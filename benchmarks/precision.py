@@ -13,7 +13,7 @@ from readers import side
 from pipeline import params, runtime, training
 from pipeline.models import Model
 
-MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "dscnn")
+MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 

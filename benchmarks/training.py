@@ -18,7 +18,7 @@ from pipeline.models import Model
 from pipeline.readers import Side
 from pipeline.store.reader import rows
 
-MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "dscnn", "transfer")
+MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn", "transfer")
 FEATURES = ("stft", "logmel", "mfcc")
 
 

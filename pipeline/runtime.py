@@ -122,9 +122,20 @@ def outputs(strategy: Any) -> Iterator[Path]:
     """Yield the folder under which a stage writes: this one on the chief machine, else one that is deleted.
 
     All machines must write, as reading what is to be written may take all of them.
+
+    Raises PipelineError where another machine is no longer there.
     """
-    if strategy.extended.should_checkpoint:
-        yield Path()
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+    import tensorflow as tf
+
+    try:
+        if strategy.extended.should_checkpoint:
+            yield Path()
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+    except tf.errors.UnavailableError as error:
+        reason = error.message.partition("aborted by: ")[2] or error.message
+        raise PipelineError(
+            "a machine in TF_CONFIG has ended, or cannot be reached any more, while all are needed:"
+            f" {' '.join(reason.splitlines()[:2])}: see what that one printed, and start all again"
+        ) from None

@@ -38,7 +38,7 @@ CODE = """if True:
     if devices > 1:
         strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
     how = t.TRAIN.model_copy(
-        update={"optimizer": "sgd", "epochs": 3, "batch_size": 80, "cache": sys.argv[3]}
+        update={"optimizer": "sgd", "epochs": int(sys.argv[4]), "batch_size": 80, "cache": sys.argv[3]}
     )
     model = t.Dscnn(channels=4, blocks=1, dropout=0.0)
     sides = t.make_sides(folder)
@@ -58,11 +58,15 @@ CODE = """if True:
 
 
 def _start(
-    folder: Path, devices: int = 1, cache: str = "none", env: dict[str, str] | None = None
+    folder: Path,
+    devices: int = 1,
+    cache: str = "none",
+    epochs: int = 3,
+    env: dict[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
     folder.mkdir()
     return _popen(
-        [sys.executable, "-c", CODE, str(folder), str(devices), cache],
+        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs)],
         ROOT,
         {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
@@ -166,6 +170,19 @@ def test_two_machines_train_as_one(alone: Path, tmp_path: Path) -> None:
 
 def _without_times(line: str) -> str:
     return line.partition("/step - ")[2]
+
+
+def test_a_machine_that_dies_ends_the_others(tmp_path: Path) -> None:
+    """Where the chief is killed in training, the other ends too, and says what happened and what to do."""
+    chief, other = (
+        _start(tmp_path / name, epochs=10_000, env=env)
+        for name, env in zip(("chief", "other"), _two_machines(), strict=True)
+    )
+    assert chief.stdout
+    next(line for line in chief.stdout if "val_loss" in line)
+    _kill(chief)
+    with pytest.raises(AssertionError, match=r"PipelineError: a machine in TF_CONFIG has ended.*start all"):
+        _finish(other)
 
 
 @pytest.fixture(scope="module")

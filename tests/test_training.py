@@ -19,6 +19,7 @@ from pipeline.models import Model
 from pipeline.models.bcresnet import Bcresnet
 from pipeline.models.cnn import Cnn
 from pipeline.models.dscnn import Dscnn
+from pipeline.models.resnet import Resnet
 from pipeline.models.rnn import Rnn
 from pipeline.models.tcresnet import Tcresnet
 from pipeline.models.transfer import Transfer
@@ -96,6 +97,7 @@ MODELS: dict[str, Model] = {
     "cnn": Cnn(filters=[4, 4], pool=[[2, 2]] * 2, padding="same", units=8, dropout=0.1),
     "tcresnet": Tcresnet(width=1.0, stem=4, blocks=[6, 8], kernel=3, dropout=0.1),
     "bcresnet": Bcresnet(width=0.5, subbands=1, dropout=0.1),
+    "resnet": Resnet(width=0.25, stem=16, blocks=[16, 32], dropout=0.1),
     "dscnn": Dscnn(channels=8, blocks=2, dropout=0.1),
     "transfer": Transfer(
         backbone="MobileNet", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1

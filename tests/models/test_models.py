@@ -11,6 +11,7 @@ from pipeline.models import Model
 from pipeline.models.bcresnet import Bcresnet
 from pipeline.models.cnn import Cnn
 from pipeline.models.dscnn import Dscnn
+from pipeline.models.resnet import Resnet
 from pipeline.models.rnn import Rnn
 from pipeline.models.tcresnet import Tcresnet
 from pipeline.models.transfer import Transfer
@@ -81,6 +82,10 @@ TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
             + [("TC-ResNet14", width) for width in (1.0, 1.5, 2.0)]
         ),
         *((str(width), Bcresnet(width=width, subbands=5, dropout=0.1), (98, 40)) for width in (1, 2, 3, 8)),
+        *(
+            (str(width), Resnet(width=width, stem=32, blocks=[32, 64, 128], dropout=0.3), (101, 40))
+            for width in (0.5, 1.0, 1.5, 2.0)
+        ),
         *(
             (f"{channels} {blocks}", Dscnn(channels=channels, blocks=blocks, dropout=0.2), (98, 40))
             for channels, blocks in ((64, 4), (172, 4), (276, 5))
@@ -172,6 +177,24 @@ def test_a_block_of_bcresnet_adds_over_time_what_all_bins_have_in_common() -> No
     assert network.get_layer("stage1_2_frames").output.shape[1:] == (98, 8)
     added = network.get_layer("stage1_2_add")
     assert [tensor.shape[1:] for tensor in added.input] == [(98, 20, 8), (98, 1, 8), (98, 20, 8)]
+
+
+@pytest.mark.tensorflow
+def test_the_resnet_halves_the_image_where_channels_grow_and_adds_to_it() -> None:
+    """101 x 40 is halved by the stem and the wider blocks; a block whose last scale is 0 passes its input."""
+    import keras
+    import numpy as np
+
+    network = _network(Resnet(width=0.5, stem=8, blocks=[8, 16, 32], dropout=0.0), 101, 40)
+    outputs = {name: network.get_layer(name).output for name in ("stem_relu", "block1_relu2", "block2_relu2")}
+    shapes = [outputs[name].shape[1:] for name in outputs]
+    assert shapes == [(51, 20, 4), (51, 20, 4), (26, 10, 8)]
+    assert network.get_layer("block3_relu2").output.shape[1:] == (13, 5, 16)
+    network.get_layer("block1_conv2_norm").gamma.assign(np.zeros(4))
+    clips = np.random.default_rng(0).normal(size=(2, 101, 40))
+    stem, block, _ = keras.Model(network.input, list(outputs.values())).predict(clips, verbose=0)
+    assert stem.any()
+    np.testing.assert_array_equal(block, stem)
 
 
 def test_every_model_is_found_by_its_files_name() -> None:

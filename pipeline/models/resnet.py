@@ -1,0 +1,61 @@
+"""A small residual network of ordinary convolutions on the feature as an image.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385,
+figure 2, with the shortcuts of He et al. 2019, https://arxiv.org/abs/1812.01187, figure 2c: a mean, then a
+convolution of 1 x 1. As Tang & Lin 2018, https://arxiv.org/abs/1710.10361, it is shallow and works at low
+resolution: its first convolution halves frames and bins.
+
+Takes any feature: (clips, frames, bins). On log-mel features of 101 frames x 40 bins with 8 labels:
+
+=======  ==========  =============
+width    parameters  multiply-adds
+=======  ==========  =============
+0.5      78 k        13 M
+1.0      308 k       49 M
+1.5      691 k       111 M
+2.0      1.2 M       196 M
+=======  ==========  =============
+"""
+
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from pipeline.models import Model
+
+
+class Resnet(Model):
+    """A convolution of 5 x 5, residual blocks that halve frames and bins where channels grow, and a mean."""
+
+    width: float = Field(gt=0)
+    stem: PositiveInt
+    blocks: list[PositiveInt] = Field(min_length=1)
+    dropout: float = Field(ge=0, lt=1)
+
+    def logits(self, inputs: Any, labels: int) -> Any:
+        """Return the logits (clips, labels) of `inputs` (clips, frames, bins)."""
+        from keras import layers
+
+        def convolve(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
+            x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
+            return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+        x = layers.Reshape((*inputs.shape[1:], 1), name="image")(inputs)
+        x = layers.ReLU(name="stem_relu")(convolve(x, self._channels(self.stem), 5, 2, "stem"))
+        for number, block in enumerate(self.blocks, start=1):
+            channels, name = self._channels(block), f"block{number}"
+            wider = channels != x.shape[-1]
+            stride = 2 if wider else 1
+            shortcut = x
+            if wider:
+                shortcut = layers.AveragePooling2D(2, padding="same", name=f"{name}_mean")(x)
+                shortcut = convolve(shortcut, channels, 1, 1, f"{name}_shortcut")
+            x = layers.ReLU(name=f"{name}_relu1")(convolve(x, channels, 3, stride, f"{name}_conv1"))
+            x = convolve(x, channels, 3, 1, f"{name}_conv2")
+            x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
+        x = layers.GlobalAveragePooling2D(name="pooled")(x)
+        x = layers.Dropout(self.dropout, name="dropout")(x)
+        return layers.Dense(labels, name="logits")(x)
+
+    def _channels(self, number: int) -> int:
+        return max(1, round(number * self.width))

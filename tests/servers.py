@@ -96,7 +96,9 @@ class Relay:
                     if self.rate and counter == "received":
                         time.sleep(len(data) / self.rate)
                 sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+        for end in (source, sink):  # neither SSH nor HTTP leaves one direction open
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

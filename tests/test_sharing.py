@@ -109,9 +109,9 @@ def _publish(project: Project, *options: str) -> str:
     return project.run("make", "-o", ".venv/.ready", "push", *options)
 
 
-def _lock(project: Project) -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe").load((project.path / "dvc.lock").read_text(encoding="utf-8"))
-    return content["stages"]
+def _lock(project: Project) -> Any:
+    """The stages of dvc.lock."""
+    return YAML(typ="safe").load((project.path / "dvc.lock").read_text(encoding="utf-8"))["stages"]
 
 
 def _follows(project: Project, name: str) -> set[str]:
@@ -255,7 +255,7 @@ def _flip(path: Path) -> None:
 
 
 def _object(folder: Path, project: Project, stage: str) -> Path:
-    md5 = _lock(project)[stage]["outs"][0]["md5"]
+    md5 = str(_lock(project)[stage]["outs"][0]["md5"])
     return folder / "files/md5" / md5[:2] / md5[2:]
 
 

@@ -140,7 +140,7 @@ def ssh(folder: Path) -> Iterator[Remote]:
 @contextmanager
 def s3(folder: Path) -> Iterator[Remote]:
     """OpenStack Swift of one copy, its four servers, and a bucket in it."""
-    if not (shutil.which("swift-proxy-server") and shutil.which("memcached")):
+    if not all(map(shutil.which, ("swift-proxy-server", "uwsgi_python3", "memcached"))):
         pytest.skip("no OpenStack Swift: tests/servers.sh installs it, as root where there is apt")
     (folder / "devices" / "disk").mkdir(parents=True)
     common = {"bind_ip": "127.0.0.1", "workers": "0", "swift_dir": folder, "user": getpass.getuser()}

@@ -179,7 +179,8 @@ def test_experiments_run_from_the_workspace_and_from_the_queue(kept: Project) ->
     assert set(RAN.findall(output)) == ALL
     assert re.search(r"sha256 [0-9a-f]{64}: set params\.yaml: datasets\.own\.sha256", output)
     kept.run("git", "checkout", "-q", ".")
-    kept.run("dvc", "exp", "run", "--queue", *own, "-S", "model=rnn,cnn", "-S", "train.learning_rate=1e-2")
+    both = ("-S", "model=rnn,cnn", "-S", "train.learning_rate=1e-2")
+    kept.run("dvc", "exp", "run", "--queue", *own, *both, "evaluate")
     kept.run("dvc", "exp", "run", "--run-all")
     shown = json.loads(kept.run("dvc", "exp", "show", "--json"))
     rows = [row for base in shown for row in base["experiments"] or []]

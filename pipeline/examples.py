@@ -1,7 +1,6 @@
 """One clip of each label, to be looked at and listened to: what it is, and what its features keep of it."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline import inverse
+from pipeline import inverse, runtime
 from pipeline.params import Section
 from pipeline.pictures import blank, clips, styled, svg, write_png
 from pipeline.sounds import flac
@@ -138,8 +137,8 @@ def _compare(folder: Path, waveforms: Store, row: int, stft: Store) -> dict[str,
     """Draw one clip's spectrum by tf.signal and by librosa; return how far they are apart."""
     import librosa
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    with runtime.quietly():
+        import tensorflow as tf
 
     samples = rows(waveforms)[row]
     made = stft.params["feature"]

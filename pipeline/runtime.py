@@ -56,7 +56,7 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quietly():
+    with quietly():
         import keras
         import tensorflow as tf
 
@@ -80,7 +80,7 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep back what libraries write to standard error as they are loaded, whatever they are told.
 
     Where the block raises it is written after all.

@@ -21,8 +21,8 @@ compare: $(READY)
 # Publishes this state and the record of all runs; with EXPERIMENTS=origin also every experiment, to that git remote.
 push: $(READY)
 	@dvc push --run-cache
-	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
 	@python -m pipeline.sharing metrics
+	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
 
 test: $(READY) servers lint
 	@pytest -n auto --maxprocesses 4 --dist loadfile

@@ -158,11 +158,22 @@ def _refused(pairs: list[Pair]) -> dict[Pair, str]:
 
 def _run(pairs: list[Pair]) -> None:
     """Queue an experiment for each of `pairs`, and work through the queue."""
+    shared = ["--pull"] if _shared() else []
     for name in dict.fromkeys(model for _, model in pairs):
         features = ",".join(feature for feature, model in pairs if model == name)
-        print(_dvc("exp", "run", "--queue", "-S", f"model={name}", "-S", f"feature={features}").strip())
+        print(
+            _dvc("exp", "run", "--queue", *shared, "-S", f"model={name}", "-S", f"feature={features}").strip()
+        )
     print("running them; each may take minutes", flush=True)
     subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--run-all"], check=False)
+
+
+def _shared() -> bool:
+    """Return whether there is a remote, where what teammates have computed may be."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "core.remote"], capture_output=True, text=True, check=False
+    )
+    return bool(asked.stdout.strip())
 
 
 def _read(pair: Pair, row: dict[str, Any]) -> Experiment:

@@ -268,6 +268,13 @@ def test_a_broken_object_is_found_named_and_repaired(published: Team) -> None:
     clone.fails(*VERIFY, "--remote", "directory", "--remove")
     assert "1 file pushed" in clone.run("dvc", "push")
     clone.run(*VERIFY, "--remote", "directory")
+    listed = json.loads(_object(store, a, "extract").read_text())
+    clip = store / "files/md5" / listed[0]["md5"][:2] / listed[0]["md5"][2:]
+    _flip(clip)  # of a folder's file: DVC sends none whose folder's list is there
+    clone.fails(*VERIFY, "--remote", "directory", "--remove")
+    assert not clip.exists()
+    assert "2 files pushed" in clone.run("dvc", "push")
+    clone.run(*VERIFY, "--remote", "directory")
 
     with (clone.path / ".dvc/config.local").open("a") as file:
         file.write("[cache]\ntype = hardlink\n")  # so that the output is broken too
@@ -390,6 +397,14 @@ def test_continuous_integration_tells_a_true_lock_from_a_stale_one(published: Te
     code.write_text(code.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
     clone.fails(*check)
     clone.run("git", "checkout", "-q", ".")
+    lock = clone.path / "dvc.lock"
+    for stage in ("featurize@mfcc", "split", "train"):  # as if one stage alone had run, and was committed
+        md5 = _lock(clone)[stage]["outs"][0]["md5"]
+        head, _, tail = lock.read_text().partition(f"  {stage}:\n")
+        lock.write_text(f"{head}  {stage}:\n{tail.replace(md5, '0' * 32, 1)}")
+        clone.fails(*check)
+        assert "ran on another" in clone.fails("python", "-m", "pipeline.sharing", "lock")
+        clone.run("git", "checkout", "-q", ".")
     (clone.path / ".dvc/config.local").unlink()
     clone.run(*check)  # without a remote too
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -91,7 +92,9 @@ def _pairs() -> list[Pair]:
     args = parser.parse_args()
     chosen = {}
     for group in ("features", "models"):
-        chosen[group] = (getattr(args, group) or ",".join(content[group])).split(",")
+        asked = getattr(args, group)
+        names = content[group] if asked is None else [name.strip() for name in asked.split(",")]
+        chosen[group] = list(dict.fromkeys(names))
         for name in chosen[group]:
             if name not in content[group]:
                 raise PipelineError(f"--{group} must be of {', '.join(content[group])}, has {name!r}")
@@ -158,6 +161,12 @@ def _refused(pairs: list[Pair]) -> dict[Pair, str]:
 
 def _run(pairs: list[Pair]) -> None:
     """Queue an experiment for each of `pairs`, and work through the queue."""
+    waiting = re.findall(r"\b(?:Queued|Running)\s*$", _dvc("queue", "status"), re.MULTILINE)
+    if waiting:
+        raise PipelineError(
+            f"{len(waiting)} experiments are in the queue: let them end (dvc queue start), or end them with"
+            " dvc queue stop --kill and dvc queue remove --queued"
+        )
     shared = ["--pull"] if _shared() else []
     for name in dict.fromkeys(model for _, model in pairs):
         features = ",".join(feature for feature, model in pairs if model == name)
@@ -165,7 +174,13 @@ def _run(pairs: list[Pair]) -> None:
             _dvc("exp", "run", "--queue", *shared, "-S", f"model={name}", "-S", f"feature={features}").strip()
         )
     print("running them; each may take minutes", flush=True)
-    subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--run-all"], check=False)
+    try:
+        subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--run-all"], check=False)
+    except KeyboardInterrupt:  # the queue's worker would go on
+        _dvc("queue", "stop", "--kill")
+        raise PipelineError(
+            "stopped: dvc queue start goes on with what is queued, dvc queue remove --queued forgets it"
+        ) from None
 
 
 def _shared() -> bool:

@@ -1,6 +1,7 @@
 """One clip of each label, to be looked at and listened to: what it is, and what its features keep of it."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,15 @@ def write(folder: Path, waveforms: Store, features: list[Store], how: Examples) 
         its waveform and its features
     ``<number>.flac``, ``<number>-<feature>.flac``
         how it sounds, and how what is left of it in a feature
-    ``images/<label>.png``
-        all its pictures in one, for `dvc plots`
+    ``images/<number>-<label>.png``
+        all its pictures in one, for `dvc plots`: in a name it takes ASCII letters, and no bare number
     ``signal.svg``, ``librosa.svg``
         the first clip's short-time Fourier transform by tf.signal and by librosa
     """
     (folder / "images").mkdir(parents=True)
     chosen = choose(waveforms.clips, how.seed)
-    index: dict[str, Any] = {"clips": []}
+    made = {str(store.feature): store.params["feature"] for store in features}
+    index: dict[str, Any] = {"clips": [], "features": made}
     for number, row in enumerate(chosen):
         clip, waveform = (
             waveforms.clips[row],
@@ -109,7 +111,8 @@ def _draw(
             each.set_title(name)
         for each in axes[1 + len(values) :]:
             each.remove()
-        write_png(figure, folder / "images" / f"{clip.partition('/')[0]}.png")
+        label = re.sub(r"[^A-Za-z0-9_-]", "_", clip.partition("/")[0])
+        write_png(figure, folder / "images" / f"{number}-{label}.png")
 
 
 def _sound(

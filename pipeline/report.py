@@ -73,8 +73,17 @@ def page(run: Run, how: Report) -> str:
         model=_model(run, metrics),
         predictions=predictions,
         preload="metadata" if players <= PLAYERS else "none",
+        augmented=_augmented(run.params),
+        mistaken=sum(row["truth"] != row["prediction"] for row in read_csv(run.folder / "predictions.csv")),
         origin=_origin(run),
     )
+
+
+def _augmented(params: dict[str, Any]) -> bool:
+    """Return whether training clips were changed, or their labels smoothed."""
+    own = params[f"models.{params['model']}"].get("train", {})
+    augment = {**params["train"]["augment"], **own.get("augment", {})}
+    return any([*augment.values(), own.get("label_smoothing", params["train"]["label_smoothing"])])
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -218,8 +227,10 @@ def _shown(run: Run, how: Report) -> dict[str, list[dict[str, Any]]]:
 
 
 def _origin(run: Run) -> dict[str, Any]:
+    index = json.loads((run.folder / "examples" / "index.json").read_text(encoding="utf-8"))
+    features = {f"features.{name}": made for name, made in index["features"].items()}
     return {
-        "params": _lines(run.params),
+        "params": _lines({**run.params, **features}),
         "clips": digests([Path("data/clips.csv").read_bytes()])[0].tobytes().hex(),
         "versions": [(library, version(library)) for library in LIBRARIES],
     }

@@ -151,7 +151,7 @@ def test_metrics_and_plots_are_known_to_dvc(kept: Project) -> None:
         "Precision over recall",
     ):
         assert title in page
-    assert images == {"go.png", "stop.png", "yes.png"}
+    assert images == {"0-go.png", "1-stop.png", "2-yes.png"}
     kept.set_params({"train.epochs": 2})
     assert "train.epochs" in kept.run("dvc", "params", "diff")
 

@@ -111,10 +111,21 @@ def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
     assert "Rejected clips: 1 clip reason go/<b>1.wav Format, not recognised" in text
 
 
+def test_no_mistake_is_shown_where_none_is_asked_for(project: Project) -> None:
+    """With report.mistakes 0 no clip is shown, and the number of mistakes is told all the same."""
+    project.set_params({"report.mistakes": 0})
+    project.run(sys.executable, "-m", "pipeline.stages.report")
+    text = _text(project.path / "results" / "report.html")
+    predictions = read_csv(project.path / "results/predictions.csv")
+    wrong = sum(row["truth"] != row["prediction"] for row in predictions)
+    assert f"{wrong} of {len(predictions)} test clips are predicted wrong." in text
+    assert "Most surely wrong" not in text
+
+
 def test_origin_tells_parameters_checksum_and_the_commit(page: Path, project: Project) -> None:
     """The page has every parameter that the run used, and the command on it finds the run's commit."""
     text = _text(page)
-    for line in ("audio.sample_rate 22050", "models.rnn.units 4", "train.epochs 1", 'dataset "demo"'):
+    for line in ("audio.sample_rate 22050", "features.mfcc.n_mfcc 39", "train.epochs 1", 'dataset "demo"'):
         assert line in text
     command = re.search(r"git log -S .*? -- dvc\.lock", text)
     assert command

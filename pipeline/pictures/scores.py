@@ -28,10 +28,14 @@ def durations(axes: Axes, seconds: Sequence[float]) -> None:
 def curves(axes: Axes, values: Mapping[str, Sequence[float]], name: str, best: int | None = None) -> None:
     """Draw each of `values` over epochs, counted from 1; `name` says what they are, `best` is marked."""
     for number, (side, each) in enumerate(values.items()):
-        axes.plot(range(1, 1 + len(each)), each, label=side, color=COLORS[number % len(COLORS)])
+        marker = "o" if len(each) == 1 else None
+        axes.plot(
+            range(1, 1 + len(each)), each, label=side, color=COLORS[number % len(COLORS)], marker=marker
+        )
     if best is not None:
         axes.axvline(best, color=COLORS[-1], linewidth=1, linestyle=":", label="best epoch")
-    axes.set(xlabel="epoch", ylabel=name)
+    longest = max(len(each) for each in values.values())
+    axes.set(xlabel="epoch", ylabel=name, xlim=(0.5, longest + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 

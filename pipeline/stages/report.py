@@ -11,6 +11,7 @@ from pipeline.report import Report, Run, page
 from pipeline.store.layout import checked
 
 PAGE = Path("results/report.html")
+LARGE = 15_000_000  # bytes
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def main() -> None:
         part.write_text(page(found, how), encoding="utf-8")
         size = part.stat().st_size
     print(f"{PAGE}: {size / 1e6:.1f} MB")
+    if size > LARGE:
+        print(f"above {LARGE / 1e6:.0f} MB a page opens slowly: lower audio.duration, or report.mistakes")
 
 
 if __name__ == "__main__":

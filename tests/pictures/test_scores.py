@@ -40,6 +40,14 @@ def test_epochs_count_from_one_and_the_best_is_marked() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "val", "best epoch"]
 
 
+def test_a_single_epoch_is_a_point() -> None:
+    """What a line of one point would not show is marked, in the middle of the picture."""
+    axes: Any = blank(3, 2).subplots()
+    scores.curves(axes, {"train": [3.0], "val": [2.0]}, "loss", best=1)
+    assert [line.get_marker() for line in axes.lines[:2]] == ["o", "o"]
+    assert axes.get_xlim() == (0.5, 1.5)
+
+
 def test_models_are_told_by_colour_and_features_by_dash() -> None:
     """Curves of a model share its colour, curves of a feature its dash."""
     axes: Any = blank(3, 2).subplots()

@@ -67,4 +67,5 @@ class Progress:
             print(f"{self._verb}: {self._done:,} {self._unit} in {seconds:.1f} s, {self._rate()}", flush=True)
 
     def _rate(self) -> str:
-        return f"{self._done / max(time.monotonic() - self._start, 1e-3):,.0f} {self._unit}/s"
+        rate = self._done / max(time.monotonic() - self._start, 1e-3)
+        return f"{rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s"

@@ -60,6 +60,7 @@ def main() -> None:
     """Run what has not run, then write the page."""
     pairs = _pairs()
     found = _experiments(pairs)
+    runtime.start(seed=0)
     refused = _refused([pair for pair in pairs if pair not in found])
     missing = [pair for pair in pairs if pair not in found and pair not in refused]
     print(f"{len(pairs)} pairs: {len(found)} ran before, {len(refused)} cannot be, {len(missing)} are to run")
@@ -71,7 +72,8 @@ def main() -> None:
     failed = [pair for pair in missing if pair not in found]
     if not found:
         raise PipelineError("no pair has an experiment: dvc queue status, dvc queue logs NAME")
-    experiments = [_read(pair, row) for pair, row in found.items()]
+    seconds = trainings.seconds()
+    experiments = [_read(pair, row, seconds) for pair, row in found.items()]
     speeds = _speeds(experiments)
     with replacing(PAGE) as part:
         part.write_text(_page(experiments, speeds, refused, failed), encoding="utf-8")
@@ -141,9 +143,6 @@ def _same_code(data: dict[str, Any]) -> bool:
 
 def _refused(pairs: list[Pair]) -> dict[Pair, str]:
     """Return why a model cannot take a feature, for each pair where that is so."""
-    if not pairs:
-        return {}
-    runtime.start(seed=0)
     import keras
 
     samples = params.read("audio", Audio).samples
@@ -167,7 +166,7 @@ def _run(pairs: list[Pair]) -> None:
             f"{len(waiting)} experiments are in the queue: let them end (dvc queue start), or end them with"
             " dvc queue stop --kill and dvc queue remove --queued"
         )
-    shared = ["--pull"] if _shared() else []
+    shared = ["--pull"] if "core.remote=" in _dvc("config", "--list") else []
     for name in dict.fromkeys(model for _, model in pairs):
         features = ",".join(feature for feature, model in pairs if model == name)
         print(
@@ -183,15 +182,7 @@ def _run(pairs: list[Pair]) -> None:
         ) from None
 
 
-def _shared() -> bool:
-    """Return whether there is a remote, where what teammates have computed may be."""
-    asked = subprocess.run(
-        [sys.executable, "-m", "dvc", "config", "core.remote"], capture_output=True, text=True, check=False
-    )
-    return bool(asked.stdout.strip())
-
-
-def _read(pair: Pair, row: dict[str, Any]) -> Experiment:
+def _read(pair: Pair, row: dict[str, Any], seconds: dict[str, float]) -> Experiment:
     from dvc.api import DVCFileSystem
 
     data = row["revs"][0]["data"]
@@ -203,7 +194,7 @@ def _read(pair: Pair, row: dict[str, Any]) -> Experiment:
         metrics=data["metrics"]["results/metrics.json"]["data"],
         parameters=sum(int(layer["parameters"]) for layer in layers),
         megabytes=data["outs"][f"data/features/{pair[0]}.h5"]["size"] / 1e6,
-        seconds=trainings.seconds().get(data["outs"][MODEL]["hash"]),
+        seconds=seconds.get(data["outs"][MODEL]["hash"]),
         curves={metric: _logged(files, metric) for metric in ("loss", "accuracy")},
         network=_network(files.read_bytes(MODEL)),
     )
@@ -215,7 +206,6 @@ def _logged(files: Any, metric: str) -> list[float]:
 
 
 def _network(content: bytes) -> Any:
-    runtime.start(seed=0)
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:

@@ -37,6 +37,10 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+# Of a table, as read_csv returns them.
+Rows = list[dict[str, str]]
+
+
 class Report(Section):
     """`report`: what of a run is shown."""
 
@@ -60,9 +64,11 @@ def page(run: Run, how: Report) -> str:
     It tells nothing but what is in `run`: neither when nor where it was made.
     """
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-    examples, predictions = _examples(run.folder / "examples"), _shown(run, how)
+    index = json.loads((run.folder / "examples/index.json").read_text(encoding="utf-8"))
+    predictions = read_csv(run.folder / "predictions.csv")
+    examples, shown = _examples(run.folder / "examples", index), _shown(run, how, predictions)
     players = sum(1 + len(each["features"]) for each in examples["clips"])
-    players += sum(len(each) for each in predictions.values())
+    players += sum(len(each) for each in shown.values())
     return render(
         "report.html",
         title=f"{run.params['dataset']}: {run.params['feature']} → {run.params['model']}",
@@ -70,12 +76,12 @@ def page(run: Run, how: Report) -> str:
         metrics=metrics,
         data=_data(run),
         examples=examples,
-        model=_model(run, metrics),
-        predictions=predictions,
+        model=_model(run, metrics, predictions),
+        predictions=shown,
         preload="metadata" if players <= PLAYERS else "none",
         augmented=_augmented(run.params),
-        mistaken=sum(row["truth"] != row["prediction"] for row in read_csv(run.folder / "predictions.csv")),
-        origin=_origin(run),
+        mistaken=sum(row["truth"] != row["prediction"] for row in predictions),
+        origin=_origin(run, index),
     )
 
 
@@ -117,9 +123,7 @@ def _data(run: Run) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------- examples
 
 
-def _examples(folder: Path) -> dict[str, Any]:
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-
+def _examples(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
     def picture(name: str) -> Markup:
         return markup((folder / f"{name}.svg").read_text(encoding="utf-8"))
 
@@ -152,10 +156,9 @@ def _examples(folder: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ model
 
 
-def _model(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+def _model(run: Run, metrics: dict[str, Any], predictions: Rows) -> dict[str, Any]:
     layers = read_csv(run.folder / "layers.csv")
     best = json.loads((run.folder / "train/metrics.json").read_text(encoding="utf-8"))["best"]
-    predictions = read_csv(run.folder / "predictions.csv")
     labels = run.waveforms.labels
     confidences = np.array([float(row["probability"]) for row in predictions])
     right = np.array([row["truth"] == row["prediction"] for row in predictions])
@@ -197,9 +200,8 @@ def _logged(path: Path) -> list[float]:
 # ------------------------------------------------------------------------------------------ predictions
 
 
-def _shown(run: Run, how: Report) -> dict[str, list[dict[str, Any]]]:
+def _shown(run: Run, how: Report, predictions: Rows) -> dict[str, list[dict[str, Any]]]:
     """Return the clips that were most surely wrong, and those that were right by a hair."""
-    predictions = read_csv(run.folder / "predictions.csv")
     surest = sorted(predictions, key=lambda row: -float(row["probability"]))
     wrong = [row for row in surest if row["truth"] != row["prediction"]][: how.mistakes]
     hair = [row for row in surest[::-1] if row["truth"] == row["prediction"]][: how.mistakes]
@@ -226,8 +228,7 @@ def _shown(run: Run, how: Report) -> dict[str, list[dict[str, Any]]]:
 # ----------------------------------------------------------------------------------------------- origin
 
 
-def _origin(run: Run) -> dict[str, Any]:
-    index = json.loads((run.folder / "examples" / "index.json").read_text(encoding="utf-8"))
+def _origin(run: Run, index: dict[str, Any]) -> dict[str, Any]:
     features = {f"features.{name}": made for name, made in index["features"].items()}
     return {
         "params": _lines({**run.params, **features}),

@@ -31,3 +31,13 @@ class Model(Choice):
         """
         del network
         yield epochs, 1.0
+
+
+class Widened(Model):
+    """A model all of whose numbers of channels grow with its width."""
+
+    width: float = Field(gt=0)
+
+    def wide(self, channels: int) -> int:
+        """Return how many channels it has where it has `channels` at width 1."""
+        return max(1, round(channels * self.width))

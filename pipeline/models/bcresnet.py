@@ -21,17 +21,16 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from pipeline.models import Model
+from pipeline.models import Widened
 
 # Blocks, channels at width 1, stride over the bins, dilation over the frames: table 1.
 STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
 KERNEL = 5
 
 
-class Bcresnet(Model):
+class Bcresnet(Widened):
     """Broadcasted residual blocks: each frame's mean over bins goes through time, and back to every bin."""
 
-    width: float = Field(gt=0)
     subbands: PositiveInt
     dropout: float = Field(ge=0, lt=1)
 
@@ -43,20 +42,18 @@ class Bcresnet(Model):
         from keras import layers
 
         x = layers.Reshape((*inputs.shape[1:], 1), name="image")(inputs)
-        x = layers.Conv2D(self._channels(16), 5, (1, 2), padding="same", use_bias=False, name="stem")(x)
+        x = layers.Conv2D(self.wide(16), 5, (1, 2), padding="same", use_bias=False, name="stem")(x)
         x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(name="stem_norm")(x))
         for stage, (blocks, channels, stride, dilation) in enumerate(STAGES, start=1):
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_{block}"
                 first = block == 1
-                x = self._block(
-                    x, self._channels(channels), (stride if first else 1, dilation), name, first=first
-                )
+                x = self._block(x, self.wide(channels), (stride if first else 1, dilation), name, first=first)
         if x.shape[2] < KERNEL:
             raise ValueError(f"its {inputs.shape[2]} bins become {x.shape[2]}, {KERNEL} are needed")
         x = layers.ZeroPadding2D(((KERNEL // 2, KERNEL // 2), (0, 0)), name="tail_pad")(x)
         x = layers.DepthwiseConv2D(KERNEL, use_bias=False, name="tail_depthwise")(x)
-        x = layers.Conv2D(self._channels(32), 1, use_bias=False, name="tail")(x)
+        x = layers.Conv2D(self.wide(32), 1, use_bias=False, name="tail")(x)
         x = layers.ReLU(name="tail_relu")(layers.BatchNormalization(name="tail_norm")(x))
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
         return layers.Dense(labels, name="logits")(x)
@@ -105,6 +102,3 @@ class Bcresnet(Model):
         )(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_together")(x)
         return layers.Reshape((frames, bins, channels), name=f"{name}_whole")(x)
-
-    def _channels(self, number: int) -> int:
-        return max(1, round(number * self.width))

@@ -21,13 +21,12 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from pipeline.models import Model
+from pipeline.models import Widened
 
 
-class Resnet(Model):
+class Resnet(Widened):
     """A convolution of 5 x 5, residual blocks that halve frames and bins where channels grow, and a mean."""
 
-    width: float = Field(gt=0)
     stem: PositiveInt
     blocks: list[PositiveInt] = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
@@ -41,9 +40,9 @@ class Resnet(Model):
             return layers.BatchNormalization(name=f"{name}_norm")(x)
 
         x = layers.Reshape((*inputs.shape[1:], 1), name="image")(inputs)
-        x = layers.ReLU(name="stem_relu")(convolve(x, self._channels(self.stem), 5, 2, "stem"))
+        x = layers.ReLU(name="stem_relu")(convolve(x, self.wide(self.stem), 5, 2, "stem"))
         for number, block in enumerate(self.blocks, start=1):
-            channels, name = self._channels(block), f"block{number}"
+            channels, name = self.wide(block), f"block{number}"
             wider = channels != x.shape[-1]
             stride = 2 if wider else 1
             shortcut = x
@@ -56,6 +55,3 @@ class Resnet(Model):
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
         x = layers.Dropout(self.dropout, name="dropout")(x)
         return layers.Dense(labels, name="logits")(x)
-
-    def _channels(self, number: int) -> int:
-        return max(1, round(number * self.width))

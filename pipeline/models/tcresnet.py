@@ -21,13 +21,12 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from pipeline.models import Model
+from pipeline.models import Widened
 
 
-class Tcresnet(Model):
+class Tcresnet(Widened):
     """A convolution of 3 frames, residual blocks that halve the frames where channels grow, and a mean."""
 
-    width: float = Field(gt=0)
     stem: PositiveInt
     blocks: list[PositiveInt] = Field(min_length=1)
     kernel: PositiveInt
@@ -41,9 +40,9 @@ class Tcresnet(Model):
             x = layers.Conv1D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
             return layers.BatchNormalization(name=f"{name}_norm")(x)
 
-        x = layers.Conv1D(self._channels(self.stem), 3, padding="same", use_bias=False, name="stem")(inputs)
+        x = layers.Conv1D(self.wide(self.stem), 3, padding="same", use_bias=False, name="stem")(inputs)
         for number, block in enumerate(self.blocks, start=1):
-            channels, name = self._channels(block), f"block{number}"
+            channels, name = self.wide(block), f"block{number}"
             wider = channels != x.shape[-1]
             stride = 2 if wider else 1
             shortcut = x
@@ -57,6 +56,3 @@ class Tcresnet(Model):
         x = layers.GlobalAveragePooling1D(name="pooled")(x)
         x = layers.Dropout(self.dropout, name="dropout")(x)
         return layers.Dense(labels, name="logits")(x)
-
-    def _channels(self, number: int) -> int:
-        return max(1, round(number * self.width))

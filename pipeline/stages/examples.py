@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import examples, params
-from pipeline.errors import PipelineError, run
+from pipeline.errors import run
 from pipeline.files import replacing
 from pipeline.progress import Progress
 from pipeline.store.layout import checked
@@ -15,10 +15,7 @@ def main() -> None:
     how = params.read("examples", examples.Examples)
     names = params.read("features", dict[str, Any])
     waveforms = checked(Path("data/waveforms.h5"), None)
-    features = [checked(Path(f"data/features/{name}.h5"), name) for name in names]
-    for store in features:
-        if store.clips != waveforms.clips:
-            raise PipelineError(f"{store.path} and {waveforms.path} hold different clips: run dvc repro")
+    features = [checked(Path(f"data/features/{name}.h5"), name, beside=waveforms) for name in names]
     with (
         replacing(Path("results/examples")) as part,
         Progress(len(waveforms.labels), "clips", "examples") as bar,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline import params
 from pipeline.corpus import clips
-from pipeline.errors import PipelineError, run
+from pipeline.errors import run
 from pipeline.files import replacing
 from pipeline.report import Report, Run, page
 from pipeline.store.layout import checked
@@ -17,11 +17,9 @@ LARGE = 15_000_000  # bytes
 def main() -> None:
     """Write the page."""
     section = dict[str, Any]
-    dataset, feature, model = (
-        params.read("dataset", str),
-        params.read("feature", str),
-        params.read("model", str),
-    )
+    dataset = params.read("dataset", str)
+    feature = params.read("feature", str)
+    model = params.read("model", str)
     how = params.read("report", Report)
     shown = {
         "dataset": dataset,
@@ -31,24 +29,20 @@ def main() -> None:
         "audio": params.read("audio", section),
         "split": params.read("split", section),
         "feature": feature,
-        f"features.{feature}": params.read(f"features.{feature}", section),
         "model": model,
         f"models.{model}": params.read(f"models.{model}", section),
         "train": params.read("train", section),
         "examples": params.read("examples", section),
         "report": how.model_dump(),
     }
+    waveforms = checked(Path("data/waveforms.h5"), None)
     found = Run(
         params=shown,
         clips=clips.read(Path("data/clips.csv")),
-        waveforms=checked(Path("data/waveforms.h5"), None),
-        feature=checked(Path(f"data/features/{feature}.h5"), feature),
+        waveforms=waveforms,
+        feature=checked(Path(f"data/features/{feature}.h5"), feature, beside=waveforms),
         folder=Path("results"),
     )
-    if found.feature.clips != found.waveforms.clips:
-        raise PipelineError(
-            f"{found.feature.path} and {found.waveforms.path} hold different clips: run dvc repro"
-        )
     with replacing(PAGE) as part:
         part.write_text(page(found, how), encoding="utf-8")
         size = part.stat().st_size

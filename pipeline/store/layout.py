@@ -157,13 +157,16 @@ def differences(store: Store, params: dict[str, Any], feature: str | None) -> li
     return found
 
 
-def checked(path: Path, feature: str | None) -> Store:
+def checked(path: Path, feature: str | None, *, beside: Store | None = None) -> Store:
     """Return what the store at `path` says of itself.
 
-    Raises PipelineError where it is none, or not what params.yaml means, as `differences` says.
+    Raises PipelineError where it is none, or not what params.yaml means, as `differences` says, or where it
+    has other clips than the store `beside` it.
     """
     store = describe(path)
     found = differences(store, load(), feature)
+    if beside and store.clips != beside.clips:
+        found.append(f"{path} and {beside.path} hold different clips: run dvc repro")
     if found:
         raise PipelineError("\n".join(found))
     return store

@@ -10,18 +10,18 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # With a remote, what is published there is fetched and not computed; `make run PULL=` asks no remote.
 run: $(READY)
-	@python -m pipeline.params
+	@python -m pipeline.commands.check
 	@dvc repro $${PULL-$$(dvc config core.remote | sed 's/.*/--pull/')}
-	@python -m pipeline.summary
+	@python -m pipeline.commands.summary
 
 # Every feature with every model: an hour or more. Fewer: make compare FEATURES=stft,mfcc MODELS=rnn,cnn
 compare: $(READY)
-	@python -m pipeline.compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
+	@python -m pipeline.commands.compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
 
 # Publishes this state and the record of all runs; with EXPERIMENTS=origin also every experiment, to that git remote.
 push: $(READY)
 	@dvc push --run-cache
-	@python -m pipeline.sharing metrics
+	@python -m pipeline.commands.cache metrics
 	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
 
 test: $(READY) servers lint

@@ -13,7 +13,7 @@ from common import arguments, cpu, folder, forget, machine, seconds, stage, tabl
 
 import numpy as np
 
-from pipeline.store import kept
+from pipeline.store import previous
 
 STAGES = ("decode", "featurize stft", "featurize logmel", "featurize mfcc")
 
@@ -57,7 +57,7 @@ def main() -> None:
             file.rename(place)
         forget()
         run()
-        shutil.copytree(kept.KEPT, "before", copy_function=os.link)
+        shutil.copytree(previous.KEPT, "before", copy_function=os.link)
         for file, place in away:
             place.rename(file)
 
@@ -73,7 +73,7 @@ def main() -> None:
                     else:
                         forget()
                     if name == "1 % new":
-                        shutil.copytree("before", kept.KEPT, copy_function=os.link)
+                        shutil.copytree("before", previous.KEPT, copy_function=os.link)
                     into[name].append(measure(side))
     print(f"{len(new)} of {args.clips} clips are new")
     for kind, found in (("time", times), ("CPU time", cpus)):

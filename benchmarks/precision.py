@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from readers import side
 
-from pipeline import params, runtime, training
+from pipeline import params
+from pipeline.learning import fit, runtime
 from pipeline.models import Model
 
 MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn")
@@ -29,16 +30,16 @@ def main() -> None:
         runtime.start(0)
         for name in MODELS:
             model = params.read(f"models.{name}", Model.named(name))
-            how = params.read("train", training.Train, over=f"models.{name}.train")
+            how = params.read("train", fit.Train, over=f"models.{name}.train")
             networks, times = {}, {}
             for precision in PRECISIONS:
                 how = how.model_copy(update={"precision": precision, "batch_size": args.batch})
-                networks[precision] = training.build(model, train, how)
+                networks[precision] = fit.build(model, train, how)
                 networks[precision].compile(
                     keras.optimizers.AdamW(), keras.losses.CategoricalCrossentropy(from_logits=True)
                 )
                 times[precision] = []
-            batches = training.training_batches(train, how)
+            batches = fit.training_batches(train, how)
             for number in range(args.rounds + 1):
                 for precision, network in networks.items():
                     start = time.perf_counter()

@@ -20,9 +20,9 @@ import psutil
 import tensorflow as tf
 from features import RATE, SAMPLES, load
 
-from pipeline import readers
+from pipeline.learning import batches
 from pipeline.models.rnn import Rnn
-from pipeline.readers import Side
+from pipeline.learning.batches import Side
 from pipeline.store.layout import describe
 
 SHARE = 0.8
@@ -32,7 +32,7 @@ def side(path: Path, seed: int = 0) -> Side:
     """Return a share of the clips of a store, as a split's training clips are: here and there."""
     store = describe(path)
     chosen = np.random.default_rng(seed).random(len(store.clips)) < SHARE
-    return readers.part(store, np.flatnonzero(chosen).tolist())
+    return batches.part(store, np.flatnonzero(chosen).tolist())
 
 
 def notebook(files: list[str], batch_size: int) -> tf.data.Dataset:
@@ -70,7 +70,7 @@ def resident(train: Side) -> tuple[float, float]:
     """Return the clips/s of a streamed epoch and the peak of resident memory in GiB."""
     process, peak = psutil.Process(), 0
     start = time.perf_counter()
-    for number, _ in enumerate(readers.batches(train, 32, seed=0)):
+    for number, _ in enumerate(batches.batches(train, 32, seed=0)):
         if number % 50 == 0:
             peak = max(peak, process.memory_info().rss)
     return len(train.rows) / (time.perf_counter() - start), peak / 2**30
@@ -84,7 +84,7 @@ def waiting(train: Side, batches: int = 40) -> float:
     model = keras.Model(inputs, Rnn(units=256, dropout=0.1).logits(inputs, 8))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     waited = worked = 0.0
-    iterator = iter(readers.batches(train, 32, seed=0))
+    iterator = iter(batches.batches(train, 32, seed=0))
     for number in range(batches):
         start = time.perf_counter()
         values, targets = next(iterator)
@@ -114,14 +114,14 @@ def main() -> None:
         for batch_size in (32, 128):
             theirs = notebook(files, batch_size)
             first = seconds(partial(epoch, theirs))
-            fresh = partial(readers.batches, train, batch_size, seed=0, cache="memory")
+            fresh = partial(batches.batches, train, batch_size, seed=0, cache="memory")
             fastest = statistics.median(seconds(lambda: epoch(fresh())) for _ in range(5))  # noqa: B023
             print(
                 f"\nin {batch_size}s: the notebook's first epoch {first:.1f} s, this project's, mapping"
                 f" the store included, {fastest:.2f} s: {first / fastest:.0f} times as fast"
             )
             ours = {
-                name: readers.batches(train, batch_size, seed=0, cache=cache)
+                name: batches.batches(train, batch_size, seed=0, cache=cache)
                 for name, cache in (("in memory", "memory"), ("streamed", "none"))
             }
             for dataset in ours.values():

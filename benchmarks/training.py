@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 from readers import side
 
-from pipeline import params, readers
+from pipeline import params
+from pipeline.learning import batches
 from pipeline.errors import PipelineError
 from pipeline.models import Model
-from pipeline.readers import Side
+from pipeline.learning.batches import Side
 from pipeline.store.reader import rows
 
 MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn", "transfer")
@@ -66,7 +67,7 @@ def main() -> None:
                     sides = {
                         "ours": (
                             network(name, train),
-                            readers.batches(train, args.batch, seed=0, cache="auto"),
+                            batches.batches(train, args.batch, seed=0, cache="auto"),
                         ),
                         "notebook": (network(name, train), notebook(train, args.batch)),
                     }

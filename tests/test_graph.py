@@ -99,7 +99,7 @@ def _set(**values: Any) -> Callable[[Project], None]:
         pytest.param(_set(datasets__demo__seed=1), ALL, id="dataset"),
         pytest.param(_set(examples__seed=1), SHOW, id="examples.*"),
         pytest.param(_set(report__mistakes=1), {"report"}, id="report.*"),
-        pytest.param(_edit("pipeline/pages/base.html"), {"report"}, id="pages/*"),
+        pytest.param(_edit("pipeline/report/templates/base.html"), {"report"}, id="report/templates/*"),
         pytest.param(_set(datasets__own__url="elsewhere.zip"), set(), id="datasets.<other>"),
     ],
 )
@@ -228,7 +228,7 @@ def _modules(path: Path) -> Iterator[Path]:
 def _templates(path: Path) -> Iterator[Path]:
     """The pages' templates that the file at `path`, code or one of them, names."""
     for name in re.findall(r'"(\w+\.html)"', path.read_text(encoding="utf-8")):
-        template = PIPELINE / "pages" / name
+        template = PIPELINE / "report/templates" / name
         yield from [template] if template.exists() else []
 
 
@@ -335,7 +335,7 @@ def test_tensorflow_is_imported_only_where_models_are() -> None:
     stages = [path.stem for path in (PIPELINE / "stages").glob("[a-z]*.py")]
     assert len(stages) == 9
     code = "import sys, " + ", ".join(f"pipeline.stages.{name}" for name in stages)
-    code += ", pipeline.params.__main__\nassert not {'tensorflow', 'keras', 'librosa'} & set(sys.modules)"
+    code += ", pipeline.commands.check\nassert not {'tensorflow', 'keras', 'librosa'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -10,8 +10,8 @@ from pipeline.corpus.audio import Audio, Recorded, decode
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.errors import PipelineError, run
 from pipeline.files import replacing, write_csv
-from pipeline.store.kept import Kept
 from pipeline.store.layout import describe
+from pipeline.store.previous import Kept
 from pipeline.store.writer import Known, Work, write
 
 RAW = Path("data/raw")

@@ -3,16 +3,17 @@
 import json
 from pathlib import Path
 
-from pipeline import evaluation, params, readers, runtime
+from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import replacing, write_csv
+from pipeline.learning import batches, evaluation, runtime
 
 
 def main() -> None:
     """Predict the test clips with the trained model and write how well that went."""
     feature = params.read("feature", str)
-    test = readers.side("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    test = batches.side("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     runtime.start(seed=0)
     import keras
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import examples, params
+from pipeline import params
 from pipeline.errors import run
 from pipeline.files import replacing
 from pipeline.progress import Progress
+from pipeline.report import examples
 from pipeline.store.layout import checked
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from pipeline import params
 from pipeline.errors import PipelineError, run
 from pipeline.features import Feature, Kernel
-from pipeline.store.kept import Kept
 from pipeline.store.layout import Rows, checked
+from pipeline.store.previous import Kept
 from pipeline.store.reader import Place, place
 from pipeline.store.writer import Work, write
 

@@ -7,7 +7,7 @@ from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import replacing
-from pipeline.report import Report, Run, page
+from pipeline.report.page import Report, Run, page
 from pipeline.store.layout import checked
 
 PAGE = Path("results/report.html")

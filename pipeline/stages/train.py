@@ -4,8 +4,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from pipeline import params, readers, runtime, training, trainings
+from pipeline import params
 from pipeline.errors import run
+from pipeline.learning import batches, fit, runtime, timings
 from pipeline.models import Model
 
 MODEL = Path("models/model.keras")
@@ -16,21 +17,21 @@ def main() -> None:
     feature = params.read("feature", str)
     name = params.read("model", str)
     model = params.read(f"models.{name}", Model.named(name))
-    how = params.read("train", training.Train, over=f"models.{name}.train")
-    side = partial(readers.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    how = params.read("train", fit.Train, over=f"models.{name}.train")
+    side = partial(batches.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train, val = side("train"), side("val")
     strategy = runtime.start(how.seed, deterministic=how.deterministic, machines=True)
     for key, value in model.train.items():
         print(f"train.{key} is {value}, as models.{name}.train has it")
     with strategy.scope():
-        network = training.build(model, train, how)
+        network = fit.build(model, train, how)
     with runtime.outputs(strategy) as folder:
         start = time.monotonic()
-        training.fit(network, model, (train, val), how, folder / "results/train")
+        fit.fit(network, model, (train, val), how, folder / "results/train")
         seconds = time.monotonic() - start
-        training.save(network, folder / MODEL)
+        fit.save(network, folder / MODEL)
     if strategy.extended.should_checkpoint:  # the chief machine
-        trainings.note(MODEL, seconds)
+        timings.note(MODEL, seconds)
 
 
 if __name__ == "__main__":

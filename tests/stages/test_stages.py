@@ -20,7 +20,7 @@ import soundfile
 from ruamel.yaml import YAML
 
 from pipeline.files import read_csv
-from pipeline.store import kept
+from pipeline.store import previous
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
 from pipeline.store.reader import rows
@@ -221,7 +221,7 @@ def test_code_that_is_edited_during_a_run_keeps_nothing(
     """Rows of the old code are not kept as those of the new."""
     states = iter(["old", "new"])
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "_code", lambda: next(states))
+        patch.setattr(previous, "_code", lambda: next(states))
         folder.run("decode")
     assert "the code was edited during the run" in capsys.readouterr().out
     assert not (folder.path / "data/kept").exists()

@@ -1,0 +1,129 @@
+import copy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import params
+from pipeline.commands.check import mistakes_in
+from tests.project import ROOT
+
+
+@pytest.fixture
+def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(ROOT)
+    return copy.deepcopy(params.load())
+
+
+def _keys(section: Any) -> Iterator[str]:
+    if isinstance(section, dict):
+        for key, value in section.items():
+            yield key
+            yield from _keys(value)
+
+
+def test_the_committed_file_has_no_mistake(content: dict[str, Any]) -> None:
+    """params.yaml as committed passes its own check."""
+    assert mistakes_in(content) == []
+
+
+def test_no_parameter_is_hidden_from_the_run_cache(content: dict[str, Any]) -> None:
+    """No parameter is called `size` or `nfiles`: DVC's run-cache would not see it change."""
+    assert not {"size", "nfiles"} & set(_keys(content))
+
+
+def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) -> None:
+    """Mistakes of several sections, chosen or not, come in one report."""
+    content["audio"]["sample_rate"] = -1
+    content["features"]["mfcc"]["n_mfcc"] = 200
+    content["models"]["cnn"]["filters"] = [0]
+    content["split"]["train"] = 0.5
+    content["clips"]["speaker"] = "("
+    content["datasets"]["own"]["url"] = "ftp://host/clips.zip"
+    content["datasets"]["demo"]["sede"] = 1
+    content["other"] = content["modle"] = 1
+    lines = mistakes_in(content)
+    for path in (
+        "audio.sample_rate must be above 0, is -1",
+        "features.mfcc must have n_mfcc no greater than n_mels",
+        "models.cnn.filters[0] must be above 0, is 0",
+        "split must have shares (train, val, test) that sum to 1, they sum to 0.7",
+        "clips.speaker must be a regular expression",
+        "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
+        "datasets.demo.sede is not a parameter; did you mean seed?",
+        "other is not a parameter; expected one of dataset, feature, model, datasets",
+        "modle is not a parameter; did you mean model?",
+    ):
+        assert any(line.startswith(f"params.yaml: {path}") for line in lines), path
+    assert len(lines) == 9
+
+
+@pytest.mark.parametrize(("choice", "group"), [("dataset", "datasets"), ("feature", "features")])
+def test_a_choice_must_be_there(content: dict[str, Any], choice: str, group: str) -> None:
+    """What is chosen must be one of the sections, which the message lists."""
+    content[choice] = "other"
+    expected = f"params.yaml: {choice} must be one of {', '.join(content[group])}, is 'other'"
+    assert mistakes_in(content) == [expected]
+
+
+def test_a_dot_in_a_name_is_refused(content: dict[str, Any]) -> None:
+    """A name with a dot is an error, as DVC would look for a nested parameter."""
+    content["datasets"]["v0.02"] = content["datasets"]["own"]
+    assert mistakes_in(content) == [
+        "params.yaml: datasets.v0.02 must have no dot in its name: DVC reads it as a step down"
+    ]
+
+
+def test_a_feature_without_code_is_named(content: dict[str, Any]) -> None:
+    """A section under features without its file says which file is expected."""
+    content["features"]["cqt"] = {}
+    assert mistakes_in(content) == [
+        "params.yaml: features.cqt has no code: expected pipeline/features/cqt.py with a class Cqt"
+    ]
+
+
+def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict[str, Any]) -> None:
+    """n_fft above the samples of a clip is a mistake of the file, found without any audio."""
+    content["audio"]["duration"] = 1e-6
+    (mistake,) = mistakes_in(content)
+    assert mistake.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
+    content["audio"]["duration"] = 0.01
+    (mistake,) = mistakes_in(content)
+    assert mistake.startswith("params.yaml: features.stft has no frame in 220 samples: lower its n_fft")
+
+
+def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> None:
+    """fmin at half of audio.sample_rate leaves no mel band, which is a mistake of the file."""
+    content["features"]["logmel"].update(fmin=11025.0, fmax=None)
+    (mistake,) = mistakes_in(content)
+    assert "features.logmel.fmin must be below half of audio.sample_rate, 11025 Hz, is 11025" in mistake
+    content["features"]["logmel"]["fmin"] = 11024.0
+    assert mistakes_in(content) == []
+
+
+def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:
+    """The chosen data set needs a URL; one that is not chosen does not."""
+    content["dataset"] = "own"
+    assert mistakes_in(content) == [
+        "params.yaml: datasets.own.url must be a URL or a path, is null; dataset is own"
+    ]
+
+
+def test_the_command_ends_with_the_message_alone(content: dict[str, Any], tmp_path: Path) -> None:
+    """`python -m pipeline.commands.check` prints the mistakes without a traceback and fails."""
+    del content
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("sample_rate: 22050", "sample_rate: -1"))
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.commands.check"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip() == "params.yaml: audio.sample_rate must be above 0, is -1"

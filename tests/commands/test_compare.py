@@ -1,0 +1,69 @@
+"""`python -m pipeline.commands.compare`."""
+
+import html
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import browser
+from tests.project import Project
+
+COMPARE = (sys.executable, "-m", "pipeline.commands.compare")
+
+
+def _rows(page: Path) -> dict[tuple[str, str], list[str]]:
+    """The table's cells by feature and model."""
+    content = page.read_text(encoding="utf-8")
+    body = content.partition("<tbody>")[2].partition("</tbody>")[0]
+    found = {}
+    for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL):
+        cells = [
+            html.unescape(re.sub(r"<[^>]+>", "", cell))
+            for cell in re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL)
+        ]
+        found[cells[0], cells[1]] = cells[2:]
+    return found
+
+
+@pytest.mark.tensorflow
+def test_pairs_run_once_and_stand_side_by_side(finished: Path, tmp_path: Path) -> None:
+    """Two pairs run, a third is refused with the reason; again, nothing runs; other parameters run anew."""
+    project = Project(tmp_path / "home" / "project", copied=finished)
+    args = ("--features", "stft", "--models", "cnn,rnn,bcresnet")
+    stored = (finished / "data/features/stft.h5").stat().st_size / 1e6
+    output = project.run(*COMPARE, *args)
+    assert "3 pairs: 0 ran before, 1 cannot be, 2 are to run" in output
+    assert "stft → bcresnet: 129 bins cannot be cut into models.bcresnet.subbands, 5" in output
+    page = project.path / "results" / "compare.html"
+    rows = _rows(page)
+    assert rows.keys() == {("stft", "cnn"), ("stft", "rnn")}
+    accuracies = []
+    for accuracy, interval, f1, loss, parameters, seconds, epochs, speed, megabytes, name in rows.values():
+        accuracies.append(float(accuracy.removesuffix(" %")))
+        assert re.fullmatch(r"[\d.]+ to [\d.]+ %", interval)
+        assert 0 <= float(f1.removesuffix(" %")) <= 100
+        assert float(loss) > 0
+        assert int(parameters.replace(",", "")) > 100
+        assert int(seconds) >= 0
+        assert epochs == "1"
+        assert int(speed.replace(",", "")) > 0
+        assert float(megabytes) == pytest.approx(stored, abs=0.1)
+        assert name in project.run("dvc", "exp", "list", "--name-only")
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert project.run("git", "rev-parse", "HEAD").strip() in page.read_text(encoding="utf-8")
+    for width in (400, 1400):
+        with browser.opened(page, width=width, dark=width == 400) as driver:
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+            assert browser.unreadable(driver) == []
+            assert driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+    output = project.run(*COMPARE, *args)
+    assert "3 pairs: 2 ran before, 1 cannot be, 0 are to run" in output
+    assert "Running stage" not in output
+    assert {pair: cells[:7] for pair, cells in _rows(page).items()} == {p: c[:7] for p, c in rows.items()}
+
+    assert "--models must be of rnn, cnn" in project.fails(*COMPARE, "--models", "lstm")
+    project.set_params({"train.learning_rate": -1})
+    assert "params.yaml: train.learning_rate must be above 0, is -1" in project.fails(*COMPARE)

@@ -1,0 +1,40 @@
+"""`python -m pipeline.commands.crossval`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.commands import crossval
+from tests.project import Project
+
+
+def test_mean_and_deviation_are_those_of_a_sample() -> None:
+    """Over the folds: the mean, and the deviation with n - 1."""
+    found = [{"accuracy": a, "macro_f1": a / 2, "loss": 1.0} for a in (0.8, 0.9, 1.0)]
+    summary = crossval.summarise(found)
+    assert summary["accuracy"] == pytest.approx({"mean": 0.9, "deviation": 0.1})
+    assert summary["macro_f1"] == pytest.approx({"mean": 0.45, "deviation": 0.05})
+    assert summary["loss"] == {"mean": 1.0, "deviation": 0.0}
+
+
+@pytest.mark.tensorflow
+def test_every_clip_is_tested_once(finished: Path, tmp_path: Path) -> None:
+    """Of three folds all clips are tested; mean and deviation are written; again, the same."""
+    project = Project(tmp_path / "home" / "project", copied=finished)
+    written = []
+    for _ in range(2):
+        output = project.run("python", "-m", "pipeline.commands.crossval", "--folds", "3")
+        written.append((project.path / "results/crossval.json").read_bytes())
+    result = json.loads(written[0])
+    clips = (project.path / "data/clips.csv").read_text().count("\n") - 1
+    assert sum(fold["clips"] for fold in result["folds"]) == clips
+    accuracies = [fold["accuracy"] for fold in result["folds"]]
+    assert result["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert f"deviation of the folds {np.std(accuracies, ddof=1):.4f}" in output
+    assert all(fold["accuracy_95"]["low"] <= fold["accuracy"] for fold in result["folds"])
+    assert written[0] == written[1]
+    assert "--folds must be at least 3" in project.fails(
+        "python", "-m", "pipeline.commands.crossval", "--folds", "2"
+    )

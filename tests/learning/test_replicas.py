@@ -1,0 +1,269 @@
+"""Training on several devices and on several machines."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.learning import runtime
+from tests.project import ROOT, Project
+
+pytestmark = pytest.mark.tensorflow
+
+# All clips are one batch, as Keras draws another order with a strategy than without; and there is nothing,
+# such as dropout, that would differ by device. So all ways compute the same sums.
+CODE = """if True:
+    import os, sys
+    from pathlib import Path
+    import numpy as np
+    from pipeline.learning import fit, runtime
+    from tests.learning import test_fit as t
+    folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+    import tensorflow as tf
+    if devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        split = [tf.config.LogicalDeviceConfiguration()] * devices
+        tf.config.set_logical_device_configuration(cpu, split)
+    strategy = runtime.start(0, machines=True)
+    if devices > 1:
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
+    how = t.TRAIN.model_copy(
+        update={"optimizer": "sgd", "epochs": int(sys.argv[4]), "batch_size": 80, "cache": sys.argv[3]}
+    )
+    model = t.Dscnn(channels=4, blocks=1, dropout=0.0)
+    sides = t.make_sides(folder)
+    with strategy.scope():
+        network = fit.build(model, sides["train"], how)
+    print("replicas", strategy.num_replicas_in_sync)
+    os.chdir(folder)
+    with runtime.outputs(strategy) as out:
+        fit.fit(network, model, (sides["train"], sides["val"]), how, out / "logs")
+        np.savez(out / "weights.npz", *network.get_weights())
+        fit.save(network, out / "model.keras")
+        values = np.zeros((3, t.FRAMES, t.BINS), np.float32)
+        import keras
+        loaded = keras.models.load_model(out / "model.keras")
+        np.testing.assert_allclose(loaded(values), network(values), rtol=1e-5)
+"""
+
+
+def _start(
+    folder: Path,
+    devices: int = 1,
+    cache: str = "none",
+    epochs: int = 3,
+    env: dict[str, str] | None = None,
+) -> "subprocess.Popen[str]":
+    folder.mkdir()
+    return _popen(
+        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs)],
+        ROOT,
+        {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+    )
+
+
+def _popen(command: list[str], cwd: Path, env: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _finish(*processes: "subprocess.Popen[str]") -> list[str]:
+    """Return what they printed; fail with that where one fails, or takes minutes as it waits for another."""
+    timer = Timer(180, _kill, processes)
+    timer.start()
+    try:
+        outputs = [process.communicate()[0] for process in processes]
+    finally:
+        timer.cancel()
+        _kill(*processes)
+    assert not any(process.returncode for process in processes), "\n".join(outputs)
+    return outputs
+
+
+def _kill(*processes: "subprocess.Popen[str]") -> None:
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _two_machines() -> Iterable[dict[str, str]]:
+    """Yield the environment of each of two machines, both this one."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        yield {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": task})}
+
+
+def _weights(folder: Path) -> list[np.ndarray]:
+    with np.load(folder / "weights.npz") as file:
+        return [file[name] for name in file.files]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one device makes of it."""
+    folder = tmp_path_factory.mktemp("alone") / "one"
+    _finish(_start(folder))
+    return folder
+
+
+def _same(one: Path, other: Path) -> None:
+    for a, b in zip(_weights(one), _weights(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    curves = [json.loads((folder / "logs/metrics.json").read_text()) for folder in (one, other)]
+    assert curves[0]["train"]["accuracy"] == pytest.approx(curves[1]["train"]["accuracy"], abs=1e-6)
+    assert curves[0]["val"]["loss"] == pytest.approx(curves[1]["val"]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_two_devices_train_as_one(alone: Path, tmp_path: Path, cache: str) -> None:
+    """Two virtual devices under MirroredStrategy share each batch, and arrive at the weights of one."""
+    (output,) = _finish(_start(tmp_path / "two", devices=2, cache=cache))
+    assert "replicas 2" in output
+    _same(alone, tmp_path / "two")
+
+
+def test_parts_may_differ_in_length(alone: Path, tmp_path: Path) -> None:
+    """Five devices share 72 clips: the first epoch's loss and accuracy are those of one device."""
+    _finish(_start(tmp_path / "five", devices=5))
+    for metric in ("loss", "accuracy"):
+        first = [
+            (folder / f"logs/plots/metrics/train/{metric}.tsv").read_text().splitlines()[1].split("\t")
+            for folder in (alone, tmp_path / "five")
+        ]
+        assert float(first[0][-1]) == pytest.approx(float(first[1][-1]), rel=1e-5)
+
+
+def test_two_machines_train_as_one(alone: Path, tmp_path: Path) -> None:
+    """Two workers share each batch, arrive at the weights of one; and the first alone leaves files."""
+    folders = tmp_path / "chief", tmp_path / "other"
+    outputs = _finish(
+        *(_start(folder, env=env) for folder, env in zip(folders, _two_machines(), strict=True))
+    )
+    assert all("replicas 2" in output for output in outputs)
+    _same(alone, folders[0])
+    chief, other = ({path.name for path in folder.iterdir()} for folder in folders)
+    assert chief - other == {"logs", "weights.npz", "model.keras"}
+    assert not other - chief
+    epochs = [[line for line in output.splitlines() if "val_loss" in line] for output in outputs]
+    assert len(epochs[0]) == 3
+    assert [_without_times(line) for line in epochs[0]] == [_without_times(line) for line in epochs[1]]
+
+
+def _without_times(line: str) -> str:
+    return line.partition("/step - ")[2]
+
+
+def test_a_machine_that_dies_ends_the_others(tmp_path: Path) -> None:
+    """Where the chief is killed in training, the other ends too, and says what happened and what to do."""
+    chief, other = (
+        _start(tmp_path / name, epochs=10_000, env=env)
+        for name, env in zip(("chief", "other"), _two_machines(), strict=True)
+    )
+    assert chief.stdout
+    next(line for line in chief.stdout if "val_loss" in line)
+    _kill(chief)
+    with pytest.raises(AssertionError, match=r"PipelineError: a machine in TF_CONFIG has ended.*start all"):
+        _finish(other)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
+    """Two clones that have split and features."""
+    folder = tmp_path_factory.mktemp("machines")
+    chief = Project(folder / "chief" / "project")
+    chief.run("dvc", "repro", "split", "featurize@stft")
+    chief.commit()
+    shutil.copytree(folder / "chief", folder / "other", symlinks=True)
+    other = object.__new__(Project)
+    other.path = folder / "other" / "project"
+    other._env = {**chief._env, "HOME": str(folder / "other")}
+    return [chief, other]
+
+
+def test_two_clones_train_together(machines: list[Project]) -> None:
+    """`dvc repro` on the chief and the bare stage beside it end with outputs on the chief alone."""
+    commands = ["dvc", "repro"], [sys.executable, "-m", "pipeline.stages.train"]
+    chief, other = machines
+    _finish(
+        *(
+            _popen(command, machine.path, {**machine._env, **env})
+            for command, machine, env in zip(commands, machines, _two_machines(), strict=True)
+        )
+    )
+    assert (chief.path / "models/model.keras").exists()
+    assert (chief.path / "results/metrics.json").exists()
+    assert not chief.repro()
+    assert not other.run("git", "status", "--porcelain", "--ignored", "models", "results")
+
+
+def test_machines_with_other_parameters_are_refused(machines: list[Project]) -> None:
+    """Two clones that differ in a parameter both end, and say what to do."""
+    machines[1].set_params({"train.learning_rate": 0.5})
+    processes = [
+        _popen([sys.executable, "-m", "pipeline.stages.train"], machine.path, {**machine._env, **env})
+        for machine, env in zip(machines, _two_machines(), strict=True)
+    ]
+    with pytest.raises(AssertionError, match="train on different clips or parameters"):
+        _finish(*processes)
+    assert [process.returncode for process in processes] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", r"TF_CONFIG: Invalid JSON.*found '{'"),
+        ('{"cluster": {}}', r"TF_CONFIG\.task: Field required"),
+        (
+            '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
+            r"TF_CONFIG\.cluster\.worker\.0: .*, found 'a'",
+        ),
+        (
+            '{"cluster": {"ps": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+            r"TF_CONFIG\.cluster\.ps: .*not permitted",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+            r"TF_CONFIG: .*task is worker 2, and cluster has 2",
+        ),
+    ],
+)
+def test_a_wrong_tf_config_is_told(monkeypatch: pytest.MonkeyPatch, config: str, message: str) -> None:
+    """What is wrong with TF_CONFIG, what is expected, and what to do are one message."""
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(PipelineError, match=message + r".*expected \{.*set that on each machine, or unset"):
+        runtime.start(0, machines=True)
+
+
+def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot listen at its address says so and ends."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        workers = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        code = (
+            "from pipeline import errors; from pipeline.learning import runtime;"
+            " errors.run(lambda: runtime.start(0, machines=True))"
+        )
+        process = _popen([sys.executable, "-c", code], ROOT, {**os.environ, "PYTHONPATH": str(ROOT)})
+        with pytest.raises(AssertionError, match="TF_CONFIG: this machine does not join the others"):
+            _finish(process)
+    assert process.returncode == 1

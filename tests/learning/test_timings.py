@@ -1,0 +1,28 @@
+"""How long trainings took."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.learning import timings
+
+
+def test_a_queued_training_is_known_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in a copy below the project's .dvc/tmp is noted beside what ran in the project, by model."""
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
+    queued.mkdir(parents=True)
+    for folder, content, seconds in ((tmp_path, b"one", 12.34), (queued, b"two", 5.0)):
+        monkeypatch.chdir(folder)
+        Path("model.keras").write_bytes(content)
+        timings.note(Path("model.keras"), seconds)
+    expected = {"f97c5d29941bfb1b2fdab0874906ab82": 12.3, "b8a9f715dbb64fd5c56e7783c6820a61": 5.0}
+    assert timings.seconds() == expected
+    monkeypatch.chdir(tmp_path)
+    assert timings.seconds() == expected
+    assert not (queued / "logs").exists()
+
+
+def test_without_a_training_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was trained yet, nothing is known."""
+    monkeypatch.chdir(tmp_path)
+    assert timings.seconds() == {}

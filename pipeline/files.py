@@ -1,4 +1,4 @@
-"""Files that are whole or absent, the comma-separated ones among them, and the folder that they are in."""
+"""Write files that are whole or absent, read and write tables, and find the project's folder."""
 
 import csv
 import glob
@@ -12,29 +12,35 @@ from pipeline.errors import PipelineError
 
 
 def project() -> Path:
-    """Return the project's own folder, also from a copy of it.
+    """Return the project's own folder, even if the current folder is a copy of it.
 
-    A queued experiment runs in a copy, below the project's `.dvc/tmp`, that is deleted in the end.
+    DVC runs a queued experiment in a copy below the project's `.dvc/tmp`, and deletes the copy afterwards.
     """
     here = Path.cwd()
     return next((folder for folder in here.parents if here.is_relative_to(folder / ".dvc" / "tmp")), here)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write a file or a folder at, then move it into place.
+def label_of(clip: str) -> str:
+    """Return the label of the clip with this id, which is `<label>/<file>`."""
+    return clip.partition("/")[0]
 
-    Where the block raises, what it wrote is deleted and `path` is as it was. A new file takes the old
-    one's place, so a link into a cache is never written through. What a killed run left is deleted by the
-    next, which has a name of its own: a process of the old one that still writes does not write to it.
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at the end of the block, move what was written there to `path`.
+
+    You may write a file or a folder. If the block raises, the temporary file is deleted and `path` is
+    unchanged. `path` is replaced and never opened for writing, so a link into DVC's cache stays intact.
+    The temporary files of a run that was killed are deleted by the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        _delete(left)
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        _delete(leftover)
+    # The name is random because a process of the killed run may still be writing to the old one.
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
-        if part.is_dir() or path.is_dir():  # only a file takes the place of what is there
+        if part.is_dir() or path.is_dir():  # `replace` works only from file to file
             _delete(path)
         part.replace(path)
     except BaseException:
@@ -50,20 +56,17 @@ def _delete(path: Path) -> None:
 
 
 def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write `rows` under `header` as UTF-8, a line feed after each row on every system."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    """Write `rows` under `header`, in UTF-8, with a line feed after each row on every system."""
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file written by `write_csv`, each as a dict by column.
-
-    Raises PipelineError where there is no such file.
-    """
+def read_csv(path: Path, *, delimiter: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each as a dict by column. Raises PipelineError if it is missing."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(file, delimiter=delimiter))
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull where it is shared") from None
+        raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull if you have a remote") from None

@@ -1,4 +1,4 @@
-"""data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: every clip as an array, read once."""
+"""data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file, once."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,53 +9,44 @@ from pipeline.corpus import clips
 from pipeline.corpus.audio import Audio, Recorded, decode
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.errors import PipelineError, run
-from pipeline.files import replacing, write_csv
-from pipeline.store.layout import describe
-from pipeline.store.previous import Kept
-from pipeline.store.writer import Known, Work, write
+from pipeline.files import label_of, write_csv
+from pipeline.store.layout import Rows
+from pipeline.store.previous import PreviousRun
+from pipeline.store.writer import Contents, Verdict, Work, write
 
 RAW = Path("data/raw")
 WAVEFORMS = Path("data/waveforms.h5")
 CLIPS = Path("data/clips.csv")
+REJECTS = Path("data/rejects.csv")
 
 
 def main() -> None:
-    """Decode all clips; fail where more than `audio.max_rejects` cannot be."""
-    kept = Kept("decode")
+    """Decode all clips. Raises PipelineError if more than `audio.max_rejects` cannot be decoded."""
+    previous_run = PreviousRun("decode")
     audio = params.read("audio", Audio)
     naming = params.read("clips", Naming)
-    found = clips.find(RAW)
-    shape = audio.model_dump(include={"sample_rate", "duration", "padding"})
-    fill = partial(
-        write,
-        work=Work(_read, partial(decode, **shape)),
-        row_shape=(audio.samples,),
-        dtype="float32",
-        params={"audio": shape},
+    ids = clips.find(RAW)
+    waveform = audio.model_dump(include={"sample_rate", "duration", "padding"})
+    previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name])
+    verdicts = write(
+        WAVEFORMS,
+        Contents(ids, row_shape=(audio.samples,), dtype="float32", params={"audio": waveform}),
+        Work("decode", ids, _read, partial(_decode, **waveform)),
+        previous=previous,
+        check=partial(_check, ids, audio.max_rejects),
     )
-    known = kept.store(WAVEFORMS.name, beside=[CLIPS.name])
-    with replacing(WAVEFORMS) as store:
-        notes = fill(
-            store,
-            inputs=found,
-            clips=found,
-            verb="decode",
-            known=known,
-        )
-        before = clips.read(known.path.with_name(CLIPS.name)) if known else []
-        good = [
-            _clip(clip, before[note.row] if isinstance(note, Known) else note, naming)
-            for clip, note in zip(found, notes, strict=True)
-            if not isinstance(note, str)
-        ]
-        rejects = [(clip, note) for clip, note in zip(found, notes, strict=True) if isinstance(note, str)]
-        _check(rejects, audio.max_rejects, len(good))
-        if rejects:
-            ids = [clip.clip for clip in good]
-            fill(store, inputs=ids, clips=ids, verb="keep", known=describe(store))
+    previous_clips = clips.read(previous.path.with_name(CLIPS.name)) if previous else []
+    good, rejects = [], []
+    for clip, verdict in zip(ids, verdicts, strict=True):
+        if verdict.rejected is not None:
+            rejects.append((clip, verdict.rejected))
+        elif verdict.reused is not None:
+            good.append(_clip(clip, previous_clips[verdict.reused], naming))
+        elif verdict.note is not None:
+            good.append(_clip(clip, verdict.note, naming))
     clips.write(CLIPS, good)
-    write_csv(Path("data/rejects.csv"), ["clip", "reason"], rejects)
-    kept.keep([WAVEFORMS, CLIPS])
+    write_csv(REJECTS, ["clip", "reason"], rejects)
+    previous_run.save([WAVEFORMS, CLIPS])
 
 
 def _read(ids: Sequence[str]) -> list[bytes]:
@@ -66,10 +57,15 @@ def _read(ids: Sequence[str]) -> list[bytes]:
     return contents
 
 
+def _decode(files: Sequence[bytes], **waveform: object) -> tuple[Rows, list[Verdict[Recorded]]]:
+    waveforms, results = decode(files, **waveform)  # type: ignore[arg-type]  # checked as `Audio`
+    return waveforms, [Verdict(note=result.recorded, rejected=result.problem) for result in results]
+
+
 def _clip(clip: str, recorded: Recorded | Clip, naming: Naming) -> Clip:
     return Clip(
         clip=clip,
-        label=clip.partition("/")[0],
+        label=label_of(clip),
         speaker=clips.speaker(clip, naming),
         sample_rate=recorded.sample_rate,
         samples=recorded.samples,
@@ -77,12 +73,15 @@ def _clip(clip: str, recorded: Recorded | Clip, naming: Naming) -> Clip:
     )
 
 
-def _check(rejects: list[tuple[str, str]], allowed: int, good: int) -> None:
-    if len(rejects) > allowed or not good:
-        named = "\n".join(f"  {clip}: {reason}" for clip, reason in rejects)
+def _check(ids: list[str], max_rejects: int, verdicts: list[Verdict[Recorded]]) -> None:
+    rejects = {
+        clip: verdict.rejected for clip, verdict in zip(ids, verdicts, strict=True) if verdict.rejected
+    }
+    if len(rejects) > max_rejects or len(rejects) == len(ids):
+        reasons = "\n".join(f"  {clip}: {reason}" for clip, reason in rejects.items())
         raise PipelineError(
-            f"{len(rejects)} of {len(rejects) + good} clips cannot be decoded, {allowed} may be (params.yaml:"
-            f" audio.max_rejects):\n{named}\nMend or remove them, or raise audio.max_rejects"
+            f"{len(rejects)} of {len(ids)} clips cannot be decoded, {max_rejects} may be (params.yaml:"
+            f" audio.max_rejects):\n{reasons}\nRepair or remove these files, or raise audio.max_rejects"
         )
 
 

@@ -1,9 +1,9 @@
-"""What a stage's last run left behind, so that the next one computes only what is new.
+"""What the previous run of a stage wrote, so that the next run computes only new clips.
 
-DVC deletes a stage's outputs before it runs the stage, and would stop sharing its runs if told not to
-(`persist`). So each run keeps its outputs in a folder that is no output too: data/kept/<stage>. Stores are
-linked, as they know the checksum of each row, and take up no space before `dvc repro` writes another; tables
-are copied. The folder may be deleted at any time.
+DVC deletes a stage's outputs before it runs the stage. It can be told not to (`persist`), but then it no
+longer shares the stage's runs. So each run also keeps its outputs in data/kept/<stage>, which is not an
+output. Stores are kept as hard links, which take no space until `dvc repro` writes another store; they
+contain the checksum of each row. Tables are copied. You may delete data/kept at any time.
 """
 
 import json
@@ -15,47 +15,50 @@ from pathlib import Path
 
 import pipeline
 from pipeline.errors import PipelineError
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 from pipeline.store.layout import Store, describe, digests
 
-KEPT = Path("data/kept")
+FOLDER = Path("data/kept")
 KEY = "made-by.json"
 STORE = ".h5"
-# Whose results are in the rows.
+# The libraries that compute rows.
 LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr")
 
 
-class Kept:
-    """What `stage` keeps; to be made when the stage begins, as its code may be edited while it runs."""
+class PreviousRun:
+    """The outputs of the previous run of `stage`.
+
+    Create it when the stage begins: it remembers the code as it is then, and the code may be edited while
+    the stage runs.
+    """
 
     def __init__(self, stage: str) -> None:
-        self._folder = KEPT / stage
+        self._folder = FOLDER / stage
         self._made_by = {"pipeline": _code(), **{library: version(library) for library in LIBRARIES}}
 
-    def store(self, name: str, beside: Sequence[str] = ()) -> Store | None:
-        """Return the store `name` that the last run left with the tables `beside` it.
+    def store(self, name: str, tables: Sequence[str] = ()) -> Store | None:
+        """Return the store `name` that the previous run kept together with `tables`.
 
-        None where there is none, where other code or libraries made it, or where anything about it is not as
-        it was left. All of the project's code counts: the stage's own is not known here, and copying too
-        little does no harm.
+        Return None if there is no such store, if other code or library versions wrote it, or if it or a
+        table has changed since. All of the project's code counts, because copying too little is harmless.
         """
         try:
             made_by = json.loads((self._folder / KEY).read_text(encoding="utf-8"))
-            tables = [self._folder / table for table in beside]
-            if made_by == {**self._made_by, "tables": _contents(tables)}:
+            paths = [self._folder / table for table in tables]
+            if made_by == {**self._made_by, "tables": _contents(paths)}:
                 return describe(self._folder / name)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, PipelineError) as error:
-            print(f"{self._folder} is not as it was left, so all is computed anew: {error}", flush=True)
+            print(f"{self._folder} has changed, so every clip is computed again: {error}", flush=True)
         return None
 
-    def keep(self, outputs: list[Path]) -> None:
-        """Keep `outputs` for the next run of the stage, in place of those of its last."""
+    def save(self, outputs: list[Path]) -> None:
+        """Keep `outputs` for the next run of the stage, and delete what was kept before."""
         if _code() != self._made_by["pipeline"]:
-            print(f"the code was edited during the run: {self._folder} is left as it is", flush=True)
+            print(f"the code was edited during the run: {self._folder} is not updated", flush=True)
             return
-        with replacing(self._folder) as part:
+        with atomic_write(self._folder) as part:
             part.mkdir()
             tables = []
             for output in outputs:
@@ -70,7 +73,7 @@ class Kept:
 def _link(path: Path, to: Path) -> None:
     try:
         os.link(path, to)
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no hard links
         shutil.copyfile(path, to)
 
 

@@ -1,4 +1,4 @@
-"""Reads rows of a store without copying them."""
+"""Read rows of a store without copying them."""
 
 import math
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from pipeline.store.layout import Rows, Store
 
 @dataclass(frozen=True)
 class Place:
-    """Where a store's rows are: what another process needs to read them, and no more."""
+    """Where a store's rows are in its file: all that another process needs to read them."""
 
     path: Path
     dtype: np.dtype[Any]
-    offset: int
+    offset: int  # bytes
     shape: tuple[int, ...]
 
     def rows(self) -> Rows:
-        """Return all rows, mapped from the file, read-only: (clips, ...).
+        """Return all rows (clips, ...), mapped from the file, read-only.
 
-        Only what is touched is read. The file needs no handle of HDF5's, so threads and processes can
-        read it at once.
+        Only the rows that you touch are read. The file is not opened with HDF5, so threads and processes
+        can read it at the same time.
         """
         return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
 
     def read(self, start: int, stop: int) -> Rows:
-        """Return the rows from `start` to before `stop`: a few take half the time that mapping them takes."""
+        """Return rows `start` to `stop - 1` as a copy. For a few rows this takes half as long as mapping."""
         length = math.prod(self.shape[1:])
         offset = self.offset + start * length * self.dtype.itemsize
         values = np.fromfile(self.path, self.dtype, (stop - start) * length, offset=offset)
@@ -41,5 +41,9 @@ def place(store: Store) -> Place:
 
 
 def rows(store: Store) -> Rows:
-    """Return all rows of `store`, mapped from the file, read-only: (clips, ...)."""
+    """Return all rows of `store` (clips, ...), mapped from the file, read-only.
+
+    >>> store = describe(Path("data/features/logmel.h5"))
+    >>> rows(store)[0].shape
+    """
     return place(store).rows()

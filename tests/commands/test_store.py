@@ -1,8 +1,7 @@
-"""`python -m pipeline.store`, on a store beside its clips.csv."""
+"""`python -m pipeline store`, on a store and its clips.csv."""
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,35 +12,31 @@ from ruamel.yaml import YAML
 
 from pipeline.corpus import clips
 from pipeline.corpus.clips import Clip
+from pipeline.files import label_of
 from pipeline.store.layout import describe, digests
-from tests.project import ROOT
+from tests.project import pipeline
 from tests.store.make import make_store
 
 CLIPS = [f"{'no' if n < 4 else 'yes'}/{n}.wav" for n in range(10)]
 VALUES = np.random.default_rng(0).normal(size=(10, 6, 4)).astype(np.float32)
-PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "n": 3}}
+PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "params": {"n": 3}}}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, made=PARAMS)
-    clips.write(
-        tmp_path / "data/clips.csv", [Clip(clip, clip.partition("/")[0], "s", 1, 1, "m") for clip in CLIPS]
-    )
+    make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, params=PARAMS)
+    clips.write(tmp_path / "data/clips.csv", [Clip(clip, label_of(clip), "s", 1, 1, "m") for clip in CLIPS])
     with (tmp_path / "params.yaml").open("w") as file:
         YAML().dump({"audio": {"sample_rate": 8000}, "features": {"x": {"n": 3}}}, file)
     return tmp_path
 
 
-def _run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.store", *args]
-    return subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return pipeline("store", *arguments, cwd=folder)
 
 
-def test_describe_tells_what_there_is(folder: Path) -> None:
-    """Shape, type, bytes, parameters, ranges and clips of each label, as JSON and as text."""
+def test_describe_shows_the_store(folder: Path) -> None:
+    """It prints shape, dtype, bytes, parameters, value ranges and clips per label, as JSON and as text."""
     summary = json.loads(_run(folder, "describe", "a.h5", "--json").stdout)
     assert summary["shape"] == [10, 6, 4]
     assert summary["dtype"] == "float32"
@@ -61,12 +56,12 @@ def test_describe_tells_what_there_is(folder: Path) -> None:
     assert "no                         4" in text
 
 
-def test_a_sound_store_is_valid(folder: Path) -> None:
-    """Nothing is wrong with what was just written."""
+def test_an_intact_store_is_valid(folder: Path) -> None:
+    """A store that was just written has no problem."""
     result = _run(folder, "validate", "a.h5")
     assert result.returncode == 0
-    assert result.stdout == "a.h5: layout, ids, parameters, checksums and values hold\n"
-    assert json.loads(_run(folder, "validate", "a.h5", "--json").stdout)["faults"] == []
+    assert result.stdout == "a.h5: layout, ids, parameters, checksums and values are correct\n"
+    assert json.loads(_run(folder, "validate", "a.h5", "--json").stdout)["problems"] == []
 
 
 def _flip_a_bit(folder: Path) -> None:
@@ -105,7 +100,7 @@ def _hold_another_feature(folder: Path) -> None:
 def _compute_from_another_waveform(folder: Path) -> None:
     waveforms = VALUES[:, 0].copy()
     waveforms[7] = 0
-    make_store(folder / "data/waveforms.h5", waveforms, clips=CLIPS, made={"audio": PARAMS["audio"]})
+    make_store(folder / "data/waveforms.h5", waveforms, clips=CLIPS, params={"audio": PARAMS["audio"]})
 
 
 def _change_a_parameter(folder: Path) -> None:
@@ -116,27 +111,27 @@ def _change_a_parameter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_flip_a_bit, "row 3, no/3.wav, has another checksum than when it was written"),
+        (_flip_a_bit, "row 3, no/3.wav, has changed since it was written"),
         (_write_nan, "row 5, yes/5.wav, has infinite values or NaN"),
         (_cut, "a.h5 is not a store"),
         (
             _lose_a_clip,
-            "its 10 ids are not the 9 of clips.csv: the first that is not, of row 2, is no/2.wav, not no/3",
+            "has 10 ids and clips.csv 9: row 2 is no/2.wav in the store and no/3.wav in the table",
         ),
-        (_gain_a_clip, "the first that is not, of row 10, is nothing, not yes/z.wav"),
+        (_gain_a_clip, "row 10 is nothing in the store and yes/z.wav in the table"),
         (
             _compute_from_another_waveform,
-            "row 7, yes/7.wav, was not computed from what data/waveforms.h5 holds now",
+            "row 7, yes/7.wav, was computed from other data than data/waveforms.h5 has now",
         ),
-        (_hold_another_feature, "a.h5 must hold a, holds x"),
+        (_hold_another_feature, "a.h5 must contain a, contains x"),
         (lambda folder: (folder / "a.h5").unlink(), "a.h5 is missing"),
         (lambda folder: (folder / "data/clips.csv").unlink(), "data/clips.csv is missing"),
         (lambda folder: (folder / "params.yaml").write_text("]"), "params.yaml is not YAML"),
         (_change_a_parameter, "was made with features.x.n 3, params.yaml has 4: run dvc repro"),
     ],
 )
-def test_what_is_wrong_is_named(folder: Path, damage: Callable[[Path], None], message: str) -> None:
-    """Each kind of damage ends with status 1 and one message without a traceback, in JSON too."""
+def test_each_problem_is_named(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+    """Each kind of damage ends with status 1 and one message without a traceback; JSON has it too."""
     damage(folder)
     result = _run(folder, "validate", "a.h5")
     assert result.returncode == 1
@@ -144,26 +139,26 @@ def test_what_is_wrong_is_named(folder: Path, damage: Callable[[Path], None], me
     assert "Traceback" not in result.stderr
     result = _run(folder, "validate", "a.h5", "--json")
     assert result.returncode == 1
-    assert any(message in fault for fault in json.loads(result.stdout)["faults"])
+    assert any(message in fault for fault in json.loads(result.stdout)["problems"])
 
 
 def test_waveforms_are_compared_with_their_files(folder: Path) -> None:
-    """A waveform whose file has changed since, or is gone, is named."""
+    """A waveform whose file has changed or is missing is named."""
     raw, audio = folder / "data/raw", {"audio": PARAMS["audio"]}
-    make_store(folder / "waveforms.h5", VALUES[:, 0], clips=CLIPS, made=audio)
+    make_store(folder / "waveforms.h5", VALUES[:, 0], clips=CLIPS, params=audio)
     for row, clip in enumerate(CLIPS):
         (raw / clip).parent.mkdir(parents=True, exist_ok=True)
         (raw / clip).write_bytes(VALUES[row, 0].tobytes())  # what that row was made from
     assert _run(folder, "validate", "waveforms.h5").returncode == 0
     (raw / CLIPS[6]).write_bytes(b"another")
-    message = f"row 6, {CLIPS[6]}, was not computed from what data/raw/{CLIPS[6]} holds now"
+    message = f"row 6, {CLIPS[6]}, was computed from other data than data/raw/{CLIPS[6]} has now"
     assert message in _run(folder, "validate", "waveforms.h5").stderr
     (raw / CLIPS[6]).unlink()
     assert f"data/raw/{CLIPS[6]} is missing" in _run(folder, "validate", "waveforms.h5").stderr
 
 
 def test_values_that_are_not_finite_are_counted(folder: Path) -> None:
-    """Ranges are those of the finite values, and valid JSON, whatever else there is."""
+    """Statistics are of finite values only, and the JSON is valid if there are others."""
     _write_nan(folder)
     values = json.loads(_run(folder, "describe", "a.h5", "--json").stdout, parse_constant=pytest.fail)[
         "values"

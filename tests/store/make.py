@@ -8,36 +8,48 @@ from typing import Any
 import numpy as np
 
 from pipeline import params
-from pipeline.store.layout import Rows
-from pipeline.store.writer import Known, Work, write
+from pipeline.features import Feature
+from pipeline.store.layout import Digests, Rows, Store
+from pipeline.store.writer import Contents, Verdict, Work, write
 
 
 def make_store(
-    path: Path, rows: Rows, *, clips: list[str], made: dict[str, Any] | None = None, **more: Any
-) -> list[Rows | Known]:
-    """Write a store of `rows`; the notes are the rows as they were loaded."""
+    path: Path,
+    rows: Rows,
+    *,
+    clips: list[str],
+    params: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    sources: Digests | None = None,
+    previous: Store | None = None,
+) -> list[Verdict[Rows]]:
+    """Write a store of `rows`. The note of each verdict is the row; a row of NaN is rejected."""
     return write(
         path,
-        Work(partial(_load, rows), _compute),
-        range(len(rows)),
-        clips=clips,
-        row_shape=rows.shape[1:],
-        params=made or made_with(path.stem),
-        verb="write",
-        **{"dtype": "float32", **more},
+        Contents(clips, rows.shape[1:], dtype, params or current_params(path.stem)),
+        Work("write", range(len(rows)), partial(_load, rows), _compute, sources),
+        previous=previous,
     )
 
 
-def made_with(feature: str) -> dict[str, Any]:
-    """Return what a store of `feature` says it was made with, where that is what params.yaml has."""
-    now = params.load()
-    audio = {key: now["audio"][key] for key in ("sample_rate", "duration", "padding")}
-    return {"audio": audio, "feature": {"name": feature, "magnitudes": False, **now["features"][feature]}}
+def current_params(feature: str) -> dict[str, Any]:
+    """Return the parameters that a store of `feature` has if params.yaml made it."""
+    content = params.load()
+    audio = {key: content["audio"][key] for key in ("sample_rate", "duration", "padding")}
+    plugin = Feature.restore(content["features"][feature])
+    return {"audio": audio, "feature": plugin.description(feature, audio["sample_rate"])}
 
 
 def _load(rows: Rows, numbers: Sequence[int]) -> Rows:
     return np.ascontiguousarray(rows[list(numbers)])
 
 
-def _compute(items: Rows) -> tuple[Rows, list[Rows]]:
-    return items, list(items)
+def _compute(items: Rows) -> tuple[Rows, list[Verdict[Rows]]]:
+    rejected = [bool(np.isnan(item).all()) for item in items]
+    verdicts: list[Verdict[Rows]] = [
+        Verdict(rejected="not a number") if nan else Verdict(note=item)
+        for item, nan in zip(items, rejected, strict=True)
+    ]
+    rows = items.copy()
+    rows[rejected] = 0
+    return rows, verdicts

@@ -1,16 +1,17 @@
-"""One file per feature: waveforms → (clips, frames, bins).
+"""Features: one file per feature, waveforms → (clips, frames, bins).
 
-The file's name is the feature's name in params.yaml, the class in it the name with a capital letter. What
-several features share stands here: frames, spectra, mel bands and decibels.
+The `kind` of a section under `features` in params.yaml names the file, and the file defines a class of the
+same name, ignoring case and underscores. This file has what several features share: frames, spectra, mel
+bands and decibels.
 
-Equal waveforms give equal bytes on any processor of one architecture. So there is no BLAS here, whose sums
-differ with the processor, the number of rows and of threads, and none of NumPy's functions that choose their
-code by the processor and do not round exactly: log10, abs of complex numbers.
+Equal waveforms give equal bytes on every x86-64 processor. So this package uses no BLAS, whose sums depend
+on the processor and on the number of rows and threads, and no NumPy function that chooses its code by the
+processor and does not round exactly: log10, and abs of complex numbers.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import scipy.fft
@@ -18,7 +19,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.params import FILE, Choice
+from pipeline.params import Plugin
 
 Precision = Literal["float32", "float64"]
 # (clips, samples) float32 → (clips, frames, bins) float32.
@@ -27,49 +28,131 @@ Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 # The coefficients of the windows as sums of cosines: a[0] - a[1] cos(2 pi t / T) + a[2] cos(4 pi t / T).
 WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "boxcar": (1.0,)}
 
-# As librosa.power_to_db has them: powers below this count as this, and a clip's decibels below its
-# loudest value less this range as that.
+# As in librosa.power_to_db: smaller powers count as this, and a clip's decibels are at most this far below
+# its loudest value.
 MIN_POWER = np.float32(1e-10)
 RANGE_DB = np.float32(80)
-# Just below the largest float32; a power beyond it is infinite.
+# Just below the decibels of the largest float32. A larger power is infinite.
 MAX_DB = np.float32(385.3)
 
 
-class Feature(Choice):
-    """A feature and its parameters, `features.<name>`."""
+class Axis(NamedTuple):
+    """What the bins of a feature are.
 
-    # Whether the values are magnitudes, none below 0, on a linear scale.
-    magnitudes: ClassVar[bool] = False
+    =============  =====================================================================================
+    kind           low and high
+    =============  =====================================================================================
+    `hertz`        the frequencies of the first and last bin, in Hz; the others are equally spaced
+    `mel`          the frequencies, in Hz, at which the lowest band begins and the highest ends; the bands'
+                   centres are equally spaced between them on Slaney's mel scale
+    `cepstrum`     the numbers of the first and last coefficient
+    =============  =====================================================================================
+    """
 
+    kind: Literal["hertz", "mel", "cepstrum"]
+    low: float
+    high: float
+
+
+class FrameTimes(NamedTuple):
+    """When the frames of a feature are."""
+
+    first: float  # seconds from the clip's start to the middle of the first frame
+    step: float  # seconds from one frame to the next
+
+
+class Spectrum(NamedTuple):
+    """The magnitudes of a short-time Fourier transform, and how its frames were cut."""
+
+    magnitudes: NDArray[np.float32]  # (1 + n_fft // 2, frames)
+    n_fft: int
+    win_length: int
+    hop_length: int
+    window: str
+    center: bool
+
+
+class Feature(Plugin):
+    """A feature and its parameters, `features.<name>`.
+
+    A subclass must implement `shape` and `kernel`. It may also declare what its values are: `scale`, `axis`,
+    `frame_times` and `spectrum`. Pictures, sounds, normalisation and augmentation use these declarations. A
+    feature that declares nothing is drawn with the axes "bin" and "value", has no sound, is never taken in
+    logarithms, and is augmented by numbers of frames instead of seconds.
+    """
+
+    # `magnitude`: linear and not negative. `decibel`: logarithmic. None: unknown.
+    scale: ClassVar[Literal["magnitude", "decibel"] | None] = None
+
+    kind: str
     dtype: Literal["float32", "float16"]
+
+    @classmethod
+    def restore(cls, params: dict[str, Any]) -> "Feature":
+        """Return the feature that has `params`, as `model_dump` returned them, and as stores contain them.
+
+        Raises PipelineError if the feature's code no longer exists.
+        """
+        return cls.by_name(params["kind"])(**params)
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int]:
-        """Return (frames, bins) of a clip of `samples` samples; frames below 1 if it is too short."""
-
-    def mistakes(self, sample_rate: int, samples: int) -> list[str]:
-        """Return what keeps it from clips of `samples` samples at `sample_rate` Hz, a line for each."""
-        del sample_rate
-        if min(self.shape(samples)) > 0:
-            return []
-        return [f"{self._key()} has no frame in {samples} samples: lower its n_fft, or raise audio.duration"]
-
-    def _key(self) -> str:
-        return f"{FILE}: features.{type(self).__name__.lower()}"
+        """Return (frames, bins) of a clip of `samples` samples; frames is below 1 if it is too short."""
 
     @abstractmethod
     def kernel(self, sample_rate: int) -> Kernel:
-        """Return the function that computes the feature of waveforms recorded at `sample_rate` Hz.
+        """Return the function that computes the feature of waveforms at `sample_rate` Hz.
 
-        It is made once and pickled to the processes that call it, with a few clips at a time, whose
-        arrays then stay in a core's cache. It takes (clips, samples) float32 and returns (clips, frames,
-        bins) float32. A clip's values depend on that clip alone: not on how many are passed at once, nor
-        on which.
+        The function takes (clips, samples) float32 and returns (clips, frames, bins) float32. It is pickled
+        to other processes and called with a few clips at a time, so that their arrays stay in a core's
+        cache. A clip's values must depend only on that clip: not on how many clips are passed together.
         """
+
+    def axis(self, sample_rate: int) -> Axis | None:
+        """Return what the bins are, or None if they are nothing in particular."""
+        del sample_rate
+        return None
+
+    def frame_times(self, sample_rate: int) -> FrameTimes | None:
+        """Return when the frames are, or None if they have no fixed times."""
+        del sample_rate
+        return None
+
+    def spectrum(self, values: NDArray[np.float32], sample_rate: int) -> Spectrum | None:
+        """Return the spectrum that has the feature `values` (frames, bins), or None if that is unknown."""
+        del values, sample_rate
+        return None
+
+    def declaration(self, sample_rate: int) -> dict[str, Any]:
+        """Return `scale`, `axis` and `frame_times` as JSON, as stores contain them."""
+        axis, times = self.axis(sample_rate), self.frame_times(sample_rate)
+        return {
+            "scale": self.scale,
+            "axis": axis and axis._asdict(),
+            "frame_times": times and times._asdict(),
+        }
+
+    def description(self, name: str, sample_rate: int) -> dict[str, Any]:
+        """Return what a store with this feature says of it: its name, its parameters and its declaration."""
+        return {"name": name, "params": self.model_dump(), **self.declaration(sample_rate)}
+
+    def problems(self, sample_rate: int, samples: int) -> list[str]:
+        """Return one message for each reason why this feature cannot be computed from such clips.
+
+        A message continues the words "features.<name>".
+
+        Args:
+            sample_rate: of the clips, in Hz.
+            samples: of each clip.
+        """
+        del sample_rate
+        if min(self.shape(samples)) > 0:
+            return []
+        return [f"has no frame in {samples} samples: lower its n_fft, or raise audio.duration"]
 
 
 class Spectral(Feature):
-    """A feature of the short-time Fourier transform's frames, and how these are cut."""
+    """A feature computed from the frames of a short-time Fourier transform."""
 
     n_fft: int = Field(ge=2)
     win_length: int = Field(ge=1)
@@ -86,12 +169,23 @@ class Spectral(Feature):
         return self
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a clip of `samples` samples; 0 if it is too short."""
+        """Return the number of frames of a clip of `samples` samples, or 0 if it is too short."""
         padded = samples + 2 * (self.n_fft // 2) if self.center else samples
         return max(0, 1 + (padded - self.n_fft) // self.hop_length)
 
+    def frame_times(self, sample_rate: int) -> FrameTimes:
+        """Return when the frames are."""
+        first = 0 if self.center else self.n_fft / 2
+        return FrameTimes(first / sample_rate, self.hop_length / sample_rate)
+
+    def from_magnitudes(self, magnitudes: NDArray[np.float32]) -> Spectrum:
+        """Return `magnitudes` (1 + n_fft // 2, frames) as a spectrum with this feature's frames."""
+        return Spectrum(
+            magnitudes, self.n_fft, self.win_length, self.hop_length, self.window, center=self.center
+        )
+
     def spectra(self, precision: Precision = "float32") -> "Spectra":
-        """Return the function from waveforms to spectra; it computes in `precision`."""
+        """Return the function from waveforms to spectra, computed in `precision`."""
         return Spectra(
             self.n_fft, self.win_length, self.hop_length, self.window, center=self.center, precision=precision
         )
@@ -100,10 +194,10 @@ class Spectral(Feature):
 class Spectra:
     """The short-time Fourier transform.
 
-    `librosa.stft(y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window,
-    center=center).T`: frames start every `hop_length` samples and are multiplied by a periodic window, in
-    their middle where it is shorter. Centred frames have half a frame of zeros before the clip's first
-    sample and after its last.
+    It equals `librosa.stft(y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window,
+    center=center).T`. Frames start every `hop_length` samples and are multiplied by a periodic window, which
+    is centred in the frame if it is shorter. With `center`, half a frame of zeros precedes the clip's first
+    sample and follows its last.
     """
 
     def __init__(
@@ -118,10 +212,10 @@ class Spectra:
     ) -> None:
         self._hop_length = hop_length
         self._padding = n_fft // 2 if center else 0
-        # scipy.signal has these windows too, and takes two seconds to import.
+        # scipy.signal has these windows too, but takes two seconds to import.
         angle = 2 * np.pi * np.arange(win_length) / win_length
         weights = sum(a * (-1) ** k * np.cos(k * angle) for k, a in enumerate(WINDOWS[window]))
-        if win_length == 1:  # not the first value of a longer window, which may be 0
+        if win_length == 1:  # the first value of a longer window may be 0
             weights = np.ones(1)
         before = (n_fft - win_length) // 2
         self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(precision)
@@ -138,14 +232,14 @@ class Spectra:
     def power(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the squared magnitudes of the spectra: (clips, frames, 1 + n_fft // 2)."""
         spectra = self(waveforms)
-        with np.errstate(over="ignore"):  # whoever writes the rows says which clip it is
+        with np.errstate(over="ignore"):  # the writer finds infinite values, and names the clip
             power = np.square(spectra.real)
             power += np.square(spectra.imag)
         return power
 
 
 class Mel(Spectral):
-    """A feature of the mel bands' decibels."""
+    """A feature computed from the decibels of mel bands."""
 
     n_mels: int = Field(ge=1)
     fmin: float = Field(ge=0)
@@ -157,18 +251,26 @@ class Mel(Spectral):
             raise ValueError(f"must have fmax above fmin, has {self.fmax:g} and {self.fmin:g}")
         return self
 
-    def mistakes(self, sample_rate: int, samples: int) -> list[str]:
-        """Return also that no band would lie below half the sample rate."""
-        found = super().mistakes(sample_rate, samples)
+    def problems(self, sample_rate: int, samples: int) -> list[str]:
+        """Return also that every band would be above half the sample rate."""
+        messages = super().problems(sample_rate, samples)
         if self.fmin >= sample_rate / 2:
-            found.append(
-                f"{self._key()}.fmin must be below half of audio.sample_rate, {sample_rate / 2:g} Hz, is"
-                f" {self.fmin:g}"
+            messages.append(
+                f"must have fmin below half of audio.sample_rate, {sample_rate / 2:g} Hz, has {self.fmin:g}"
             )
-        return found
+        return messages
+
+    def from_power(self, power: NDArray[np.float32], sample_rate: int) -> Spectrum:
+        """Return the spectrum nearest to mel bands of `power` (n_mels, frames), by least squares."""
+        from librosa.feature import inverse
+
+        magnitudes = inverse.mel_to_stft(
+            power, sr=sample_rate, n_fft=self.n_fft, power=2.0, fmin=self.fmin, fmax=self.fmax
+        )
+        return self.from_magnitudes(magnitudes)
 
     def decibels(self, sample_rate: int) -> "Decibels":
-        """Return the function from waveforms at `sample_rate` Hz to mel bands in dB."""
+        """Return the function from waveforms at `sample_rate` Hz to the decibels of mel bands."""
         import librosa
 
         filters = librosa.filters.mel(
@@ -181,9 +283,8 @@ class Mel(Spectral):
 class Decibels:
     """The log mel spectrogram, `librosa.power_to_db(librosa.feature.melspectrogram(y=y, …))`.
 
-    Slaney's mel scale and area normalisation. Powers below 1e-10 count as 1e-10, and in each clip
-    decibels more than 80 below the largest as 80 below it. A clip whose powers float32 cannot hold is
-    infinite throughout.
+    It has Slaney's mel scale and area normalisation. Powers below 1e-10 count as 1e-10, and a clip's values
+    are at most 80 dB below its largest. If a power is beyond float32, the whole clip is infinite.
     """
 
     def __init__(self, spectra: Spectra, filters: scipy.sparse.csr_array) -> None:
@@ -204,10 +305,11 @@ class Decibels:
 
 
 def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 10 log10 of normal numbers above 0, to 1e-5 dB, in operations that round alike everywhere.
+    """Return 10 log10 of `power`, within 1e-5 dB, by operations that round alike on every processor.
 
-    A number is m 2^e with m from √½ to √2, and ln m = 2 artanh z with z = (m - 1) / (m + 1), whose series
-    z + z³/3 + z⁵/5 + … needs four terms here (Abramowitz & Stegun 4.1.27).
+    `power` must be positive and not subnormal. A number is m 2^e with m from √½ to √2, and ln m = 2 artanh z
+    with z = (m - 1) / (m + 1). Four terms of the series z + z³/3 + z⁵/5 + … are enough here (Abramowitz &
+    Stegun 4.1.27).
     """
     bits = power.view(np.int32)
     exponent = bits - np.float32(np.sqrt(0.5)).view(np.int32)

@@ -1,22 +1,24 @@
 """Mel-frequency cepstral coefficients."""
 
 from functools import partial
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.features import Decibels, Kernel, Mel
+from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum
 
 
-class Mfcc(Mel):
+class MFCC(Mel):
     """The orthonormal DCT-II of the log mel spectrogram, as `librosa.feature.mfcc` computes it.
 
     Equals `librosa.feature.mfcc(y=y, sr=sample_rate, n_mfcc=n_mfcc, n_fft=n_fft, win_length=win_length,
     hop_length=hop_length, window=window, center=center, n_mels=n_mels, fmin=fmin, fmax=fmax).T`.
     """
+
+    scale: ClassVar[Literal["decibel"]] = "decibel"
 
     n_mfcc: int = Field(ge=1)
 
@@ -35,6 +37,17 @@ class Mfcc(Mel):
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function from waveforms to cepstra."""
         return partial(_cepstra, decibels=self.decibels(sample_rate), n_mfcc=self.n_mfcc)
+
+    def axis(self, sample_rate: int) -> Axis:
+        """Return the numbers of the coefficients."""
+        del sample_rate
+        return Axis("cepstrum", 0, self.n_mfcc - 1)
+
+    def spectrum(self, values: NDArray[np.float32], sample_rate: int) -> Spectrum:
+        """Return the spectrum nearest to the smooth mel bands that these coefficients describe."""
+        from librosa.feature import inverse
+
+        return self.from_power(inverse.mfcc_to_mel(values.T, n_mels=self.n_mels), sample_rate)
 
 
 def _cepstra(waveforms: NDArray[np.float32], *, decibels: Decibels, n_mfcc: int) -> NDArray[np.float32]:

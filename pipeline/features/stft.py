@@ -1,25 +1,25 @@
 """Magnitudes of the short-time Fourier transform."""
 
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features import Kernel, Spectra, Spectral
+from pipeline.features import Axis, Kernel, Spectra, Spectral, Spectrum
 
 LARGE, SMALL = np.float32(1e12), np.float32(1e-12)
 
 
-class Stft(Spectral):
+class STFT(Spectral):
     """Magnitude spectrogram.
 
     Equals `np.abs(librosa.stft(y, n_fft=n_fft, win_length=win_length, hop_length=hop_length,
-    window=window, center=center)).T`, and for an even n_fft without centring and with win_length = n_fft
-    `np.abs(tf.signal.stft(y, n_fft, hop_length, fft_length=n_fft))`.
+    window=window, center=center)).T`. If n_fft is even, win_length equals n_fft and center is false, it also
+    equals `np.abs(tf.signal.stft(y, n_fft, hop_length, fft_length=n_fft))`.
     """
 
-    magnitudes: ClassVar[bool] = True
+    scale: ClassVar[Literal["magnitude"]] = "magnitude"
 
     def shape(self, samples: int) -> tuple[int, int]:
         """Return (frames, 1 + n_fft // 2)."""
@@ -30,10 +30,19 @@ class Stft(Spectral):
         del sample_rate
         return partial(_magnitudes, spectra=self.spectra())
 
+    def axis(self, sample_rate: int) -> Axis:
+        """Return the frequencies from 0 to that of bin n_fft // 2."""
+        return Axis("hertz", 0, self.n_fft // 2 * sample_rate / self.n_fft)
+
+    def spectrum(self, values: NDArray[np.float32], sample_rate: int) -> Spectrum:
+        """Return the values themselves, which are magnitudes."""
+        del sample_rate
+        return self.from_magnitudes(np.ascontiguousarray(values.T))
+
 
 def _magnitudes(waveforms: NDArray[np.float32], *, spectra: Spectra) -> NDArray[np.float32]:
-    # Squares of very large or small values are infinite or 0: such clips are scaled, by a power of two, which
-    # rounds nothing.
+    # Squares of very large or small values are infinite or 0. Such clips are scaled by a power of two, which
+    # is exact.
     peaks = np.maximum(waveforms.max(axis=1), -waveforms.min(axis=1))
     odd = (peaks > LARGE) | (peaks < SMALL) & (peaks > 0)
     if not odd.any():

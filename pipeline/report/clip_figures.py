@@ -1,31 +1,39 @@
-"""Pictures of one clip: its waveform, and each feature over time with the units of its bins."""
+"""Draw one clip: its waveform, and a feature over time with the units that the feature declares."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline.report.figures import COLORS
 
-# What is further below the loudest value than this is drawn as this.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Values further below the loudest than this are drawn as this.
 RANGE_DB = 80
 SHADES = 64
 STEPS = 400
 PIXELS = 60_000
+# The label of the vertical axis by the kind of axis that a feature declares.
+AXIS_LABELS = {
+    "hertz": "frequency (Hz)",
+    "mel": "mel band, at (Hz)",
+    "cepstrum": "cepstral coefficient",
+    None: "bin",
+}
 
 
-class Axis(NamedTuple):
-    """What the bins of a feature are."""
+class Bins(NamedTuple):
+    """Where the bins are on the vertical axis, and what it is called."""
 
-    name: str
-    low: float  # of the first bin's middle, in the axis' unit
-    high: float  # of the last one's
-    unit: str  # of the values
+    label: str
+    low: float  # the first bin
+    high: float  # the last bin
 
 
-def waveform(axes: Axes, samples: NDArray[np.float32], sample_rate: int) -> None:
-    """Draw the range of `samples` (samples,) over seconds, in as many steps as there are to be seen."""
+def waveform(axes: "Axes", samples: NDArray[np.float32], sample_rate: int) -> None:
+    """Draw the range of `samples` (samples,) over seconds, in as many steps as are visible."""
     starts = np.unique(np.linspace(0, len(samples), STEPS, endpoint=False).astype(int))
     low, high = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
     axes.fill_between(starts / sample_rate, low, high, color=COLORS[0], linewidth=0.5, step="post")
@@ -34,68 +42,78 @@ def waveform(axes: Axes, samples: NDArray[np.float32], sample_rate: int) -> None
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
 
 
-def feature(axes: Axes, values: NDArray[Any], made: dict[str, Any], *, samples: int) -> None:
-    """Draw `values` (frames, bins) over seconds, with a colour bar.
+def feature(axes: "Axes", values: NDArray[Any], params: dict[str, Any], *, samples: int) -> None:
+    """Draw `values` (frames, bins) with a colour bar: over seconds, or over frames if they have no times.
 
     Args:
-        axes: where to.
+        axes: where to draw.
         values: one clip's row of a store.
-        made: the store's parameters, `audio` and `feature`.
+        params: the store's parameters, `audio` and `feature`.
         samples: the clip's length.
     """
-    described, sample_rate = made["feature"], made["audio"]["sample_rate"]
-    axis = bins(described, sample_rate, values.shape[1])
+    declared = params["feature"]
+    axis, times = declared.get("axis"), declared.get("frame_times")
     shown = values.astype(np.float64).T
-    if described["magnitudes"]:
+    if declared.get("scale") == "magnitude":
         shown = decibels(shown)
-    low, high = _range(shown, described)
-    start, step = _frames(described, sample_rate)
-    half = (axis.high - axis.low) / max(1, 2 * (values.shape[1] - 1)) or 0.5
+    bins = _bins(axis, values.shape[1])
+    bottom, top = _edges(bins, values.shape[1])
+    first, step = (times["first"], times["step"]) if times else (0, 1)
+    low, high = _range(shown, axis)
     image = axes.imshow(
         shown,
         aspect="auto",
         cmap=_shades(),
         extent=(
-            start - step / 2,
-            start + (len(values) - 0.5) * step,
-            axis.low - half,
-            axis.high + half,
+            first - step / 2,
+            first + (len(values) - 0.5) * step,
+            bottom,
+            top,
         ),
         origin="lower",
-        # The browser enlarges the few cells of a short clip; those of a long one are made fewer here.
+        # The browser enlarges the few cells of a short clip. Those of a long one are merged here.
         interpolation="none" if shown.size < PIXELS else "auto",
         vmin=low,
         vmax=high,
     )
-    axes.set(xlabel="time (s)", ylabel=axis.name, xlim=(0, samples / sample_rate))
-    if "n_mels" in described and "n_mfcc" not in described:
-        _mel_ticks(axes, described, sample_rate)
-    bar = axes.figure.colorbar(image, ax=axes, label=axis.unit, pad=0.02)
+    if times:
+        axes.set(xlabel="time (s)", xlim=(0, samples / params["audio"]["sample_rate"]))
+    else:
+        axes.set(xlabel="frame")
+    axes.set(ylabel=bins.label)
+    if axis and axis["kind"] == "mel":
+        _mel_ticks(axes, axis, values.shape[1])
+    unit = "dB" if declared.get("scale") else "value"
+    bar = axes.figure.colorbar(image, ax=axes, label=unit, pad=0.02)
     bar.outline.set_visible(False)
 
 
-def bins(described: dict[str, Any], sample_rate: int, number: int) -> Axis:
-    """Return what the `number` bins of the feature that a store describes are."""
-    if "n_mfcc" in described:
-        return Axis("cepstral coefficient", 0, number - 1, "dB")
-    if "n_mels" in described:
-        return Axis("mel band, at (Hz)", 0, number - 1, "dB")
-    if described["magnitudes"] and number == 1 + described.get("n_fft", 0) // 2:
-        return Axis("frequency (Hz)", 0, (number - 1) * sample_rate / described["n_fft"], "dB")
-    return Axis("bin", 0, number - 1, "dB" if described["magnitudes"] else "value")
-
-
 def decibels(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 20 log10 of `magnitudes`, RANGE_DB below the loudest at least."""
-    found = 20 * np.log10(np.maximum(magnitudes, 1e-10))
-    clipped: NDArray[np.float64] = np.maximum(found, found.max() - RANGE_DB)
+    """Return 20 log10 of `magnitudes`, at least RANGE_DB below the loudest."""
+    values = 20 * np.log10(np.maximum(magnitudes, 1e-10))
+    clipped: NDArray[np.float64] = np.maximum(values, values.max() - RANGE_DB)
     return clipped
 
 
-def _range(shown: NDArray[np.float64], described: dict[str, Any]) -> tuple[float, float]:
-    """Return the values that have the first colour and the last."""
-    # The first two cepstra, level and tilt, are many times as large, and would leave the others one colour.
-    scale = shown[2:] if "n_mfcc" in described and len(shown) > 2 else shown
+def _bins(axis: dict[str, Any] | None, num_bins: int) -> Bins:
+    if axis is None or axis["kind"] == "mel":  # bands are drawn equally high, and labelled by _mel_ticks
+        return Bins(AXIS_LABELS["mel" if axis else None], 0, num_bins - 1)
+    return Bins(AXIS_LABELS[axis["kind"]], axis["low"], axis["high"])
+
+
+def _edges(bins: Bins, num_bins: int) -> tuple[float, float]:
+    """Return the lower edge of the first bin and the upper edge of the last."""
+    if num_bins == 1 and bins.high > bins.low:
+        return bins.low, bins.high
+    half = (bins.high - bins.low) / max(1, 2 * (num_bins - 1)) or 0.5
+    return bins.low - half, bins.high + half
+
+
+def _range(shown: NDArray[np.float64], axis: dict[str, Any] | None) -> tuple[float, float]:
+    """Return the values that have the first and the last colour."""
+    # The first two cepstra, level and tilt, are so much larger that the others would all have one colour.
+    cepstrum = axis is not None and axis["kind"] == "cepstrum" and len(shown) > 2
+    scale = shown[2:] if cepstrum else shown
     finite = scale[np.isfinite(scale)]
     if not len(finite):
         return 0, 1
@@ -105,22 +123,13 @@ def _range(shown: NDArray[np.float64], described: dict[str, Any]) -> tuple[float
 def _shades() -> Any:
     import matplotlib as mpl
 
-    # Few shades make small files, and no eye sees more.
+    # Few shades make small files, and nobody sees the difference.
     return mpl.colormaps["viridis"].resampled(SHADES)
 
 
-def _frames(described: dict[str, Any], sample_rate: int) -> tuple[float, float]:
-    """Return the time of the first frame's middle, and from one to the next, in seconds."""
-    first = 0 if described.get("center") else described.get("n_fft", 0) / 2
-    return first / sample_rate, described.get("hop_length", 1) / sample_rate
-
-
-def _mel_ticks(axes: Axes, described: dict[str, Any], sample_rate: int) -> None:
+def _mel_ticks(axes: "Axes", axis: dict[str, Any], bands: int) -> None:
     import librosa
 
-    number = described["n_mels"]
-    edges = librosa.mel_frequencies(
-        number + 2, fmin=described["fmin"], fmax=described["fmax"] or sample_rate / 2
-    )
-    shown = np.unique(np.linspace(0, number - 1, min(number, 5)).round().astype(int))
-    axes.set_yticks(shown, [f"{edges[1 + band]:.0f}" for band in shown])
+    edges = librosa.mel_frequencies(bands + 2, fmin=axis["low"], fmax=axis["high"])
+    ticks = np.unique(np.linspace(0, bands - 1, min(bands, 5)).round().astype(int))
+    axes.set_yticks(ticks, [f"{edges[1 + band]:.0f}" for band in ticks])

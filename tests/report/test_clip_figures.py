@@ -1,4 +1,4 @@
-"""Pictures of a clip: what stands where, in which units."""
+"""Pictures of a clip: where its values are, and in which units."""
 
 from typing import Any
 
@@ -10,23 +10,24 @@ from pipeline import params
 from pipeline.features import Feature
 from pipeline.report import clip_figures
 from pipeline.report.figures import blank
+from tests.features import own
 from tests.project import ROOT
 
 RATE, SAMPLES = 22050, 17640
 
 
 def _drawn(name: str, values: Any = None, **changes: Any) -> Any:
-    """The axes of a picture of one clip's feature."""
-    section = {**params.load()["features"][name], **changes}
-    feature = Feature.named(name)(**section)
-    made = {
-        "audio": {"sample_rate": RATE},
-        "feature": {"name": name, "magnitudes": feature.magnitudes, **section},
-    }
+    """Return the axes of a picture of one clip's feature."""
+    return _draw({**params.load()["features"][name], **changes}, values)
+
+
+def _draw(section: dict[str, Any], values: Any = None) -> Any:
+    feature = Feature.restore(section)
+    stored = {"audio": {"sample_rate": RATE}, "feature": feature.description("x", RATE)}
     if values is None:
         values = np.random.default_rng(0).random(feature.shape(SAMPLES))
     axes: Any = blank(3, 2).subplots()
-    clip_figures.feature(axes, values, made, samples=SAMPLES)
+    clip_figures.feature(axes, values, stored, samples=SAMPLES)
     return axes
 
 
@@ -37,7 +38,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("center", "first"), [(False, 256 / RATE), (True, 0.0)])
 def test_time_and_frequency_are_where_the_values_are(center: bool, first: float) -> None:
-    """A cell's middle is the middle of its frame, in seconds, and its bin's frequency, in Hz."""
+    """The middle of a cell is at the middle of its frame, in s, and at the frequency of its bin, in Hz."""
     axes = _drawn("stft", center=center)
     left, right, bottom, top = axes.images[0].get_extent()
     frames, bins = axes.images[0].get_array().shape[::-1]
@@ -51,7 +52,7 @@ def test_time_and_frequency_are_where_the_values_are(center: bool, first: float)
 
 
 def test_magnitudes_are_drawn_in_decibels() -> None:
-    """20 log10 of the values, none further below the loudest than 80 dB."""
+    """Magnitudes are drawn as 20 log10, at most 80 dB below the loudest."""
     values = np.geomspace(1e-9, 10, 134 * 257).reshape(134, 257)
     shown = _drawn("stft", values).images[0].get_array()
     assert shown.max() == pytest.approx(20)
@@ -60,15 +61,48 @@ def test_magnitudes_are_drawn_in_decibels() -> None:
 
 
 def test_mel_bands_are_named_by_their_frequencies() -> None:
-    """The axis of log-mel tells the middles of bands in Hz, as librosa has them."""
+    """The axis of log-mel shows the centres of bands in Hz, and librosa has the same."""
     axes = _drawn("logmel")
-    middles = librosa.mel_frequencies(42, fmin=20, fmax=8000)[1:-1]
+    centres = librosa.mel_frequencies(42, fmin=20, fmax=8000)[1:-1]
     for place, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
-        assert text.get_text() == f"{middles[int(place)]:.0f}"
+        assert text.get_text() == f"{centres[int(place)]:.0f}"
 
 
-def test_the_first_cepstra_leave_the_others_their_colours() -> None:
-    """Colours span the coefficients from the third on."""
+def test_a_linear_mel_feature_is_drawn_as_declared() -> None:
+    """Bands are labelled in Hz, and linear values are drawn as 20 log10 of them, in dB."""
+    with own.installed():
+        values = np.full((138, 40), 10.0)
+        values[0, 0] = 0.1
+        axes = _draw(own.LINEAR_MEL, values)
+    assert axes.get_ylabel() == "mel band, at (Hz)"
+    centres = librosa.mel_frequencies(42, fmin=100, fmax=7000)[1:-1]
+    assert axes.get_yticklabels()[0].get_text() == f"{centres[0]:.0f}"
+    assert axes.get_yticklabels()[-1].get_text() == f"{centres[-1]:.0f}"
+    assert axes.images[0].get_clim() == pytest.approx((-20, 20))
+    assert axes.figure.axes[1].get_ylabel() == "dB"
+
+
+def test_a_feature_that_declares_nothing_is_drawn_by_numbers() -> None:
+    """Its axes are "frame" and "bin", counted from 0, and its values are drawn as they are."""
+    with own.installed():
+        values = np.arange(27.0).reshape(9, 3)
+        axes = _draw(own.BARE, values)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("frame", "bin")
+    assert axes.figure.axes[1].get_ylabel() == "value"
+    assert axes.images[0].get_extent() == [-0.5, 8.5, -0.5, 2.5]
+    assert axes.images[0].get_clim() == (0, 26)
+
+
+def test_a_single_bin_has_the_height_of_its_axis() -> None:
+    """One mel band is drawn from 0.5 below it to 0.5 above, one bin in hertz from low to high."""
+    band = _drawn("logmel", np.ones((138, 1)), n_mels=1)
+    assert band.images[0].get_extent()[2:] == [-0.5, 0.5]
+    hertz = _drawn("stft", np.ones((134, 1)))
+    assert hertz.images[0].get_extent()[2:] == [0, RATE / 2]
+
+
+def test_the_first_two_cepstra_do_not_set_the_colours() -> None:
+    """The colours span the range of the coefficients from the third on."""
     values = np.random.default_rng(0).normal(0, 3, (138, 39))
     values[:, 0], values[:, 1] = -400, 150
     low, high = _drawn("mfcc", values).images[0].get_clim()
@@ -77,14 +111,14 @@ def test_the_first_cepstra_leave_the_others_their_colours() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_a_clip_without_anything_in_it_is_drawn(value: float) -> None:
-    """Silence, and values that are none, have a picture too."""
+def test_silence_is_drawn(value: float) -> None:
+    """Silence, NaN and infinite values have a picture too."""
     low, high = _drawn("stft", np.full((134, 257), value)).images[0].get_clim()
     assert low < high
 
 
 def test_a_waveform_is_drawn_between_its_extremes() -> None:
-    """The outline reaches the largest and the smallest sample, however many samples there are."""
+    """The outline reaches the largest and the smallest sample, even between the visible steps."""
     samples = np.zeros(SAMPLES, np.float32)
     samples[5000], samples[9000] = 0.5, -0.25
     axes: Any = blank(3, 2).subplots()

@@ -1,4 +1,4 @@
-"""What is left of a clip in its features."""
+"""Features made audible."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline import params
 from pipeline.features import Feature
 from pipeline.report import resynthesis
+from tests.features import own
 from tests.project import ROOT
 
 RATE, SAMPLES = 22050, 17640
@@ -25,10 +26,13 @@ def clip() -> NDArray[np.float32]:
 
 
 def _feature(name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
-    section = {**params.load()["features"][name], **changes}
-    feature = Feature.named(name)(**section)
-    described = {"name": name, "magnitudes": feature.magnitudes, **section}
-    return feature.kernel(RATE), {"audio": {"sample_rate": RATE}, "feature": described}
+    return _stored({**params.load()["features"][name], **changes})
+
+
+def _stored(section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a feature's function, and the parameters that its store would have."""
+    feature = Feature.restore(section)
+    return feature.kernel(RATE), {"audio": {"sample_rate": RATE}, "feature": feature.description("x", RATE)}
 
 
 @pytest.mark.parametrize("center", [False, True])
@@ -36,10 +40,25 @@ def _feature(name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
 def test_the_waveform_has_the_feature(
     clip: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, name: str, apart: float, center: bool
 ) -> None:
-    """Its magnitudes, smoothed as the feature smooths them, are those of the clip, frame for frame."""
+    """The mel bands of the rebuilt waveform are those of the clip, at the same time."""
     monkeypatch.chdir(ROOT)
-    kernel, made = _feature(name, center=center)
-    rebuilt = resynthesis.waveform(kernel(clip[None])[0], made, samples=SAMPLES, iterations=32, seed=0)
+    kernel, stored = _feature(name, center=center)
+    _check(clip, kernel, stored, apart)
+
+
+def test_a_linear_mel_feature_becomes_audible_as_it_declares(
+    clip: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mel feature on a linear scale is not taken for decibels: its waveform has the clip's spectrum."""
+    monkeypatch.chdir(ROOT)
+    with own.installed():
+        kernel, stored = _stored(own.LINEAR_MEL)
+        _check(clip, kernel, stored, 0.4)
+
+
+def _check(clip: NDArray[np.float32], kernel: Any, stored: dict[str, Any], apart: float) -> None:
+    """Assert that the rebuilt waveform is as close as `apart` to the clip, and farther if it is shifted."""
+    rebuilt = resynthesis.waveform(kernel(clip[None])[0], stored, samples=SAMPLES, iterations=32, seed=0)
     assert rebuilt is not None
     assert rebuilt.dtype == np.float32
     assert rebuilt.shape == (SAMPLES,)
@@ -47,8 +66,8 @@ def test_the_waveform_has_the_feature(
     mel, _ = _feature("logmel", center=True)
 
     def distance(waveform: NDArray[np.float32]) -> float:
-        # Half a frame at the ends is not in frames that are not centred.
-        had, has = (10 ** (mel(each[None])[0][4:-4] / 20) for each in (clip, waveform))
+        # If frames are not centred, half a frame at each end is in no frame.
+        had, has = (10 ** (mel(samples[None])[0][4:-4] / 20) for samples in (clip, waveform))
         return float(np.linalg.norm(has - had) / np.linalg.norm(had))
 
     assert distance(rebuilt) < apart
@@ -56,14 +75,12 @@ def test_the_waveform_has_the_feature(
     assert distance(np.roll(rebuilt, -256)) > distance(rebuilt)
 
 
-def test_it_is_the_same_again_and_another_for_another_seed(
-    clip: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The phases that the algorithm starts from come from the seed alone."""
+def test_the_seed_decides_the_waveform(clip: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same seed gives the same waveform, and another seed another one."""
     monkeypatch.chdir(ROOT)
-    kernel, made = _feature("stft")
+    kernel, stored = _feature("stft")
     one, two, other = (
-        resynthesis.waveform(kernel(clip[None])[0], made, samples=SAMPLES, iterations=2, seed=seed)
+        resynthesis.waveform(kernel(clip[None])[0], stored, samples=SAMPLES, iterations=2, seed=seed)
         for seed in (0, 0, 1)
     )
     assert one is not None
@@ -72,12 +89,11 @@ def test_it_is_the_same_again_and_another_for_another_seed(
     assert not np.array_equal(one, other)
 
 
-def test_a_feature_without_a_spectrum_is_not_heard() -> None:
-    """None is returned where the values are no spectrum, and where there is a single frame."""
-    energy = {
-        "audio": {"sample_rate": RATE},
-        "feature": {"name": "energy", "magnitudes": False, "n_fft": 512},
-    }
-    assert resynthesis.waveform(np.ones((9, 1)), energy, samples=SAMPLES, iterations=2, seed=0) is None
-    short = {**energy, "feature": {"magnitudes": True, "n_fft": 512, "center": False}}
-    assert resynthesis.waveform(np.ones((1, 257)), short, samples=600, iterations=2, seed=0) is None
+def test_a_feature_without_a_spectrum_has_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is returned for a feature that declares no spectrum, and for a single frame."""
+    monkeypatch.chdir(ROOT)
+    with own.installed():
+        _, stored = _stored(own.BARE)
+        assert resynthesis.waveform(np.ones((9, 3)), stored, samples=SAMPLES, iterations=2, seed=0) is None
+    _, stored = _feature("stft")
+    assert resynthesis.waveform(np.ones((1, 257)), stored, samples=600, iterations=2, seed=0) is None

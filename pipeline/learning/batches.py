@@ -1,4 +1,4 @@
-"""A feature's store joined with the split → batches, as tf.data or as rows."""
+"""Join a feature's store with the split, and read batches from it with tf.data."""
 
 import contextlib
 import mmap
@@ -11,36 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_csv
-from pipeline.store.layout import Rows, Store, checked
+from pipeline.files import label_of, read_csv
+from pipeline.store.current import open_current
+from pipeline.store.layout import Rows, Store
 from pipeline.store.reader import rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Cache = Literal["auto", "memory", "none"]
+# The share of the free memory that a store may take.
 FREE_SHARE = 0.5
-# Of a store that is not kept in memory, what stays mapped.
+# How much of a store may stay mapped if the store is not kept in memory.
 MAPPED_BYTES = 512 << 20
-# Of Linux 5.14 and later; Python does not name it.
+# A flag of madvise, from Linux 5.14 on. Python's module mmap has no name for it.
 MADV_POPULATE_READ = 22
-# Batches in the making and made: memory is the limit, not cores.
+# How many batches tf.data prepares at once, before they are needed. The memory's speed limits this work, so
+# more cores do not help.
 AHEAD = 2
-# What TensorFlow demands of memory that it did not allocate.
+# Memory that TensorFlow did not allocate must begin at a multiple of this many bytes.
 ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Side:
-    """The clips of one side of the split, in the order of the store."""
+class Subset:
+    """The clips of one split, such as `train`, in the order of the store."""
 
     store: Store
-    rows: NDArray[np.int64]  # (clips,): which rows of the store
+    rows: NDArray[np.int64]  # (clips,): indices of rows in the store
     targets: NDArray[np.int64]  # (clips,): index into `labels`
 
     @property
     def labels(self) -> list[str]:
-        """The names of the labels."""
+        """The names of the store's labels, sorted."""
         return self.store.labels
 
     @property
@@ -55,150 +58,177 @@ class Side:
         return frames, bins
 
 
-def side(name: str, *, store: Path, split: Path) -> Side:
-    """Return the side called `name` (`train`, `val`, `test`) of a feature's store, `<feature>.h5`.
+def load_subset(name: str, *, store: Path, split: Path) -> Subset:
+    """Return the clips of one split.
 
-    Raises PipelineError where store and split do not hold the same clips, or the store holds another feature
-    or was made with other parameters than params.yaml has.
+    Args:
+        name: the split: `train`, `val` or `test`.
+        store: a feature's store, `<feature>.h5`.
+        split: the path of split.csv.
+
+    Raises:
+        PipelineError: the store and split.csv have different clips, or the store was computed with other
+            parameters than params.yaml has.
     """
-    description = checked(store, store.stem)
-    sides = {row["clip"]: row["split"] for row in read_csv(split)}
-    if sides.keys() != set(description.clips):
-        odd = sorted(sides.keys() ^ set(description.clips))
+    opened = open_current(store, store.stem)
+    splits = {row["clip"]: row["split"] for row in read_csv(split)}
+    if splits.keys() != set(opened.clips):
+        unmatched = sorted(splits.keys() ^ set(opened.clips))
         raise PipelineError(
-            f"{store} and {split} hold different clips, {odd[0]} and {len(odd) - 1} more: run dvc repro"
+            f"{store} and {split} contain different clips, such as {unmatched[0]} ({len(unmatched)} in all):"
+            " run dvc repro"
         )
-    return part(description, [row for row, clip in enumerate(description.clips) if sides[clip] == name])
+    return select_rows(opened, [row for row, clip in enumerate(opened.clips) if splits[clip] == name])
 
 
-def part(store: Store, chosen: Sequence[int]) -> Side:
-    """Return the clips of `store` that are in its rows `chosen`."""
-    index = {label: number for number, label in enumerate(store.labels)}
-    targets = [index[store.clips[row].partition("/")[0]] for row in chosen]
-    return Side(store, np.array(chosen, np.int64), np.array(targets, np.int64))
+def select_rows(store: Store, indices: Sequence[int]) -> Subset:
+    """Return the clips whose rows in `store` have these `indices`."""
+    label_index = {label: index for index, label in enumerate(store.labels)}
+    targets = [label_index[label_of(store.clips[row])] for row in indices]
+    return Subset(store, np.array(indices, np.int64), np.array(targets, np.int64))
 
 
 def batches(
-    side: Side,
+    subset: Subset,
     batch_size: int,
     *,
     seed: int | None = None,
     cache: Cache = "none",
     replicas: range | None = None,
-    of: int = 1,
+    num_replicas: int = 1,
 ) -> "tf.data.Dataset":
-    """Return a dataset of (clips, frames, bins) float32 and (clips,) int64 targets.
+    """Return a dataset of features (clips, frames, bins) float32 and targets (clips,) int64.
 
-    TensorFlow gathers each batch from the file's own pages, which are mapped: there is no copy of the store,
-    in memory or in the graph, and no Python for a clip.
+    TensorFlow reads each batch directly from the store's file, which is mapped into memory. It copies the
+    store neither in memory nor into the graph, and runs no Python code for single clips.
 
     Args:
-        side: the clips.
-        batch_size: clips per batch; the last of an epoch may be smaller. With several replicas it has a clip
-            for each of them at least, where need be of the batch before.
-        seed: shuffles all clips anew for each epoch, the same way for the same seed; None keeps the
-            order of the store.
-        cache: `memory` reads the whole store at once and keeps it mapped; of one with `none`, no more than
-            about 512 MiB are, and the system reads again what it has dropped; `auto` does as `fits` says. The
-            batches are the same.
-        replicas: whose parts of each batch to give, one behind the other; None gives whole batches.
-        of: the number of all replicas.
+        subset: the clips.
+        batch_size: clips per batch. The last batch of an epoch may be smaller. With several replicas, it
+            takes clips from the batch before it if it would otherwise have fewer clips than replicas.
+        seed: shuffle the clips, in another order in each epoch. The same seed gives the same orders.
+            Without a seed, the clips keep the order of the store.
+        cache: `memory` reads the whole store now and keeps it mapped. `none` keeps at most about 512 MiB
+            mapped on Linux; the system may drop the other pages, and then reads them again from disk. `auto`
+            chooses `memory` if `fits(subset.store)`, else `none`. The batches do not depend on it.
+        replicas: the indices of the replicas that this process serves. For each batch, the dataset yields
+            one part for each of them. Without replicas, it yields whole batches.
+        num_replicas: the number of all replicas, of all processes.
     """
     import tensorflow as tf
 
-    mapped = rows(side.store)
-    stays = cache == "memory" or (cache == "auto" and fits(side.store))
-    if stays:
-        _map_all(mapped)
+    mapped = rows(subset.store)
+    keep_mapped = cache == "memory" or (cache == "auto" and fits(subset.store))
+    if keep_mapped:
+        _load_pages(mapped)
     with tf.device("CPU"):
-        # A variable shares the tensor's memory. The tensor itself would be copied into the graph where
-        # tf.data rewrites that, as it does for deterministic operations.
-        variable = tf.Variable(_tensor(mapped, side.store.path), trainable=False)
+        # If TensorFlow is set to use deterministic operations, tf.data rewrites the graph, even with the
+        # options below, and copies the tensors in it. It does not copy a variable, which shares the memory.
+        variable = tf.Variable(_tensor(mapped, subset.store.path), trainable=False)
 
-    def gather(chosen: Any, targets: Any) -> Any:
-        return tf.cast(tf.gather(variable.read_value(), chosen), tf.float32), targets
+    def gather(indices: Any, targets: Any) -> Any:
+        return tf.cast(tf.gather(variable.read_value(), indices), tf.float32), targets
 
-    dataset = tf.data.Dataset.from_tensor_slices((side.rows, side.targets))
+    dataset = tf.data.Dataset.from_tensor_slices((subset.rows, subset.targets))
     if seed is not None:
-        dataset = dataset.shuffle(len(side.rows), seed=seed, reshuffle_each_iteration=True)
+        dataset = dataset.shuffle(len(subset.rows), seed=seed, reshuffle_each_iteration=True)
     if replicas is None:
         dataset = dataset.batch(batch_size)
     else:
-        cuts = _cuts(len(side.rows), batch_size, of)
+        bounds = _batch_bounds(len(subset.rows), batch_size, num_replicas)
+        # A replica's part is every num_replicas-th clip of a batch.
         parts = tf.data.Dataset.from_tensor_slices(
-            [(first + replica, end) for first, end in cuts for replica in replicas]
+            [(start + replica, stop) for start, stop in bounds for replica in replicas]
         )
-        dataset = dataset.batch(len(side.rows)).flat_map(
-            lambda chosen, targets: parts.map(
-                lambda part: (chosen[part[0] : part[1] : of], targets[part[0] : part[1] : of])
+        dataset = dataset.batch(len(subset.rows)).flat_map(
+            lambda indices, targets: parts.map(
+                lambda part: (
+                    indices[part[0] : part[1] : num_replicas],
+                    targets[part[0] : part[1] : num_replicas],
+                )
             )
         )
-    if not stays:
-        dataset = dataset.map(_letting_go(mapped))
+    if not keep_mapped:
+        dataset = dataset.map(_page_release(mapped))
     dataset = dataset.map(gather, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
-    return dataset.with_options(_as_written())
+    return dataset.with_options(_no_rewrites())
 
 
-def _cuts(clips: int, batch_size: int, replicas: int) -> list[tuple[int, int]]:
-    """Return where each batch begins and ends; none has fewer clips than `replicas`, where that can be."""
-    firsts = list(range(0, clips, batch_size))
-    firsts[-1] = max(0, min(firsts[-1], clips - replicas))  # a convolution fails on none
-    return list(zip(firsts, [*firsts[1:], clips], strict=True))
+def _batch_bounds(num_clips: int, batch_size: int, num_replicas: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of each batch of an epoch."""
+    starts = list(range(0, num_clips, batch_size))
+    # A convolution fails on an empty batch, so the last batch gets a clip for each replica if there are
+    # enough clips.
+    starts[-1] = max(0, min(starts[-1], num_clips - num_replicas))
+    return list(zip(starts, [*starts[1:], num_clips], strict=True))
 
 
 def fits(store: Store) -> bool:
-    """Return whether the rows of `store` take up no more than half of the memory that is free now."""
+    """Return whether the rows of `store` take at most half of the memory that is free now."""
     import psutil
 
-    taken = np.prod(store.shape) * store.dtype.itemsize
-    return bool(taken <= FREE_SHARE * psutil.virtual_memory().available)
+    size = np.prod(store.shape) * store.dtype.itemsize
+    return bool(size <= FREE_SHARE * psutil.virtual_memory().available)
 
 
 def _tensor(values: Rows, path: Path) -> "tf.Tensor":
-    """Return `values` as a tensor in the same memory, which nobody may write to."""
+    """Return `values` as a tensor that shares their memory. Nothing may write to the tensor.
+
+    Raises PipelineError if the rows in the file at `path` are not aligned, because TensorFlow would then copy
+    all of them.
+    """
     import tensorflow as tf
 
-    if values.ctypes.data % ALIGNMENT:  # TensorFlow would copy them all
-        raise PipelineError(f"{path}: rows must begin at a multiple of {ALIGNMENT} bytes: run dvc repro -f")
+    if values.ctypes.data % ALIGNMENT:
+        raise PipelineError(
+            f"{path}: the rows must begin at a multiple of {ALIGNMENT} bytes: recreate the file with"
+            f" dvc repro --force --single-item featurize@{path.stem}"
+        )
     return tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(values)).__dlpack__())
 
 
 class _Writable:
-    """An array that says it can be written, as TensorFlow takes no others, and keeps its memory alive."""
+    """A view of a read-only array that claims to be writable, because TensorFlow accepts no other."""
 
     def __init__(self, values: Rows) -> None:
-        described = values.__array_interface__
-        self.__array_interface__ = {**described, "data": (described["data"][0], False)}
-        self.values = values
+        interface = values.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+        self.values = values  # keeps the memory alive
 
 
-def _map_all(mapped: Rows) -> None:
-    """Read all rows, and map their pages at once rather than each where it is first touched."""
-    with contextlib.suppress(OSError):  # systems that cannot map them one by one
+def _load_pages(mapped: Rows) -> None:
+    """Read all pages of `mapped` into memory now, instead of each page at its first use."""
+    with contextlib.suppress(OSError):  # if the system cannot do this, pages load at their first use
         cast("mmap.mmap", mapped.base).madvise(MADV_POPULATE_READ)
 
 
-def _letting_go(mapped: Rows) -> Any:
-    """Return a function that passes batches on, and unmaps the pages of `mapped` where many are mapped."""
+def _page_release(mapped: Rows) -> Any:
+    """Return a function for `Dataset.map` that unmaps the pages of `mapped` if too many are mapped.
+
+    It returns its arguments unchanged.
+    """
     import tensorflow as tf
 
     limit = _mapped_bytes() + MAPPED_BYTES
 
-    def look(clips: Any) -> Any:
-        # They stay in the system's cache, and come back when they are touched.
+    def unmap_above_limit(num_clips: Any) -> Any:
+        # The pages stay in the system's cache, and are mapped again when they are next used.
         if _mapped_bytes() > limit:
             cast("mmap.mmap", mapped.base).madvise(mmap.MADV_DONTNEED)
-        return clips
+        return num_clips
 
-    def let_go(chosen: Any, targets: Any) -> Any:
-        with tf.control_dependencies([tf.numpy_function(look, [tf.size(chosen)], tf.int32)]):
-            return tf.identity(chosen), targets
+    def release(indices: Any, targets: Any) -> Any:
+        with tf.control_dependencies([tf.numpy_function(unmap_above_limit, [tf.size(indices)], tf.int32)]):
+            return tf.identity(indices), targets
 
-    return let_go
+    return release
 
 
 def _mapped_bytes() -> int:
-    """Return how much of files this process has mapped, libraries too; 0 where the system does not tell."""
+    """Return how many bytes of mapped files, including libraries, this process has in memory.
+
+    Return 0 on systems other than Linux, which do not have /proc/self/statm.
+    """
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[2])
     except FileNotFoundError:
@@ -206,8 +236,8 @@ def _mapped_bytes() -> int:
     return pages * mmap.PAGESIZE
 
 
-def _as_written() -> "tf.data.Options":
-    """Return the options that leave a dataset as it is: rewriting it takes longer than it gains."""
+def _no_rewrites() -> "tf.data.Options":
+    """Return options that keep tf.data from optimising a dataset, which takes longer than it saves."""
     import tensorflow as tf
 
     options = tf.data.Options()

@@ -1,30 +1,59 @@
-"""How good a model's predictions are."""
+"""Score a model's predictions."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.learning.batches import Side, batches
+from pipeline.learning.batches import Subset, batches
 
-# Clips predicted at once: no result depends on it beyond the last bits.
+# Clips predicted at once. It changes only the last bits of a result.
 BATCH_SIZE = 64
 RESAMPLES = 10_000
 
 
-def predict(model: Any, side: Side) -> NDArray[np.float64]:
-    """Return the probability of each label for each clip of `side`, (clips, labels), rows summing to 1."""
+def predict(model: Any, subset: Subset) -> NDArray[np.float64]:
+    """Return the probability of each label for each clip of `subset`: (clips, labels), each row sums to 1."""
     from scipy.special import softmax
 
-    logits = model.predict(batches(side, BATCH_SIZE), verbose=0)
+    logits = model.predict(batches(subset, BATCH_SIZE), verbose=0)
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     return probabilities
 
 
-def score(
+class LabelScore(NamedTuple):
+    """One label's scores; the fields are the columns of labels.csv."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    clips: int  # with this label
+
+
+def score(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Return accuracy, macro F1, loss (mean cross-entropy in nats) and the number of clips.
+
+    Args:
+        targets: (clips,), index of each clip's label.
+        probabilities: (clips, labels).
+    """
+    from sklearn import metrics
+
+    labels, predictions = range(probabilities.shape[1]), probabilities.argmax(axis=1)
+    macro_f1 = metrics.f1_score(targets, predictions, labels=labels, average="macro", zero_division=0)
+    return {
+        "accuracy": float(metrics.accuracy_score(targets, predictions)),
+        "macro_f1": float(macro_f1),
+        "loss": float(metrics.log_loss(targets, probabilities, labels=labels)),
+        "clips": len(targets),
+    }
+
+
+def score_labels(
     targets: NDArray[np.int64], probabilities: NDArray[np.float64], labels: list[str]
-) -> dict[str, Any]:
-    """Return accuracy, macro F1, loss (mean cross-entropy in nats), and each label's precision and recall.
+) -> list[LabelScore]:
+    """Return precision, recall, F1 and the number of clips of each label. Undefined scores are 0.
 
     Args:
         targets: (clips,), index into `labels`.
@@ -33,34 +62,27 @@ def score(
     """
     from sklearn import metrics
 
-    predictions = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        targets, predictions, labels=range(len(labels)), zero_division=0
+    columns = metrics.precision_recall_fscore_support(
+        targets, probabilities.argmax(axis=1), labels=range(len(labels)), zero_division=0
     )
-    return {
-        "accuracy": float(metrics.accuracy_score(targets, predictions)),
-        "macro_f1": float(f1.mean()),
-        "loss": float(metrics.log_loss(targets, probabilities, labels=range(len(labels)))),
-        "clips": len(targets),
-        "labels": {
-            label: {"precision": float(precision[number]), "recall": float(recall[number])}
-            for number, label in enumerate(labels)
-        },
-    }
+    return [
+        LabelScore(label, float(precision), float(recall), float(f1), int(clips))
+        for label, precision, recall, f1, clips in zip(labels, *columns, strict=True)
+    ]
 
 
 def interval(
     right: NDArray[np.bool_], speakers: list[str], *, level: float = 0.95, seed: int = 0
 ) -> dict[str, float]:
-    """Return the bounds, `low` and `high`, of the accuracy's confidence interval, by bootstrap over speakers.
+    """Return the confidence interval of the accuracy as `low` and `high`, by bootstrap over speakers.
 
-    Speakers are drawn with replacement, each with all clips, as one person's clips are alike; the bounds are
-    the percentiles of the accuracies of 10,000 draws (Efron & Tibshirani 1993, chapter 13). They tell how
-    other speakers would have scored; not how another training or another split would have.
+    Speakers are drawn with replacement, each with all of their clips, because clips of one person are alike.
+    The bounds are percentiles of the accuracies of 10,000 draws (Efron & Tibshirani 1993, chapter 13). They
+    say how other speakers would have scored, not how another training or another split would have.
 
     Args:
-        right: (clips,), whether each was predicted right.
-        speakers: who speaks in each.
+        right: (clips,), whether each clip was predicted right.
+        speakers: the speaker of each clip.
         level: the share of draws between the bounds.
         seed: of the draws.
     """
@@ -75,10 +97,11 @@ def interval(
 def precision_recall(
     targets: NDArray[np.int64], probabilities: NDArray[np.float64], labels: list[str]
 ) -> list[tuple[str, float, float]]:
-    """Return points (label, recall, precision) of each label's curve, one label against all others.
+    """Return points (label, recall, precision) of each label's curve: this label against all others.
 
-    A label's points are in the order of rising recall, as the probability from which a clip is said to have
-    the label falls; the last precision is that of saying it of every clip. A label without a clip has none.
+    The points of a label are in the order of rising recall, because the threshold falls: the probability from
+    which a clip counts as having the label. At the last point every clip counts. A label without a clip has
+    no points.
 
     Args:
         targets: (clips,), index into `labels`.
@@ -88,10 +111,10 @@ def precision_recall(
     from sklearn import metrics
 
     points = []
-    for number, label in enumerate(labels):
-        if (targets == number).any():
+    for index, label in enumerate(labels):
+        if (targets == index).any():
             precision, recall, _ = metrics.precision_recall_curve(
-                targets == number, probabilities[:, number], drop_intermediate=True
+                targets == index, probabilities[:, index], drop_intermediate=True
             )
             points += [
                 (label, float(x), float(y)) for x, y in zip(recall[::-1], precision[::-1], strict=True)
@@ -100,7 +123,7 @@ def precision_recall(
 
 
 def layers(model: Any) -> list[tuple[str, str, str, int]]:
-    """Return each step of a Keras model: its name, kind, a clip's shape after it, and its parameters."""
+    """Return name, kind, output shape of one clip, and number of parameters of each step of a model."""
     return [
         (
             step.name,

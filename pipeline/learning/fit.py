@@ -1,178 +1,92 @@
-"""Trains a model on one side of the split, watches it on another, and saves its best epoch."""
+"""Train a network: batches, augmentation, optimiser, early stopping, and the best epoch."""
 
 import importlib.util
-import json
 import math
-import re
 import sys
 import time
-import zipfile
-import zlib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from pipeline.errors import PipelineError
-from pipeline.files import replacing
-from pipeline.learning.augmentation import Augment, Augmentation
-from pipeline.learning.batches import AHEAD, Cache, Side, batches
+from pipeline.learning.augmentation import Augmentation
+from pipeline.learning.batches import AHEAD, Subset, batches
+from pipeline.learning.network import Moments
+from pipeline.learning.settings import Train
 from pipeline.models import Model
-from pipeline.params import Section
-from pipeline.store.reader import rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Magnitudes below this count as this before the logarithm: 62 dB below those of a full-scale sine in a
-# frame of 512 samples, which leaves most of a recording's noise out.
-MIN_MAGNITUDE = 0.1
 
+def fit(
+    network: Any,
+    model: Model,
+    subsets: tuple[Subset, Subset],
+    settings: Train,
+    *,
+    moments: Moments,
+    logs: Path,
+) -> None:
+    """Train `network` and leave it with the weights of its best epoch.
 
-class Train(Section):
-    """`train`: how a model is trained."""
+    The best epoch is the first with the highest accuracy or the lowest loss on `val`, as `settings.monitor`
+    says, in the last of the model's phases. Training stops after `settings.patience` epochs without a better
+    one. Losses are mean cross-entropies in nats. On `train` they are of augmented clips with smoothed labels.
 
-    seed: int = Field(ge=0)
-    normalize: Literal["log", "linear", "none"]
-    scale: Literal["feature", "bin"]
-    cache: Cache
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    optimizer: Literal["adam", "adamw", "sgd"]
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "cosine"]
-    warmup: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    clip_norm: float | None = Field(gt=0)
-    label_smoothing: float = Field(ge=0, lt=1)
-    class_weights: Literal["none", "balanced"]
-    monitor: Literal["accuracy", "loss"]
-    patience: int = Field(ge=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
-    jit: bool
-    deterministic: bool
-    tensorboard: bool
-    augment: Augment
+    Args:
+        network: what `pipeline.learning.network.build` made of `model`.
+        model: the model.
+        subsets: the clips to train on, and those to choose the best epoch by: `train` and `val`.
+        settings: the section `train` of params.yaml.
+        moments: of `train`.
+        logs: the folder that DVCLive writes to: each epoch's loss and accuracy on both subsets, and the best
+            epoch's under `best` in metrics.json.
 
-    @model_validator(mode="after")
-    def _decay_has_an_optimizer(self) -> Self:
-        if self.weight_decay and self.optimizer == "adam":
-            raise ValueError("has a weight_decay, which adam is without: choose adamw or sgd, or set it to 0")
-        if self.warmup and self.schedule == "constant":
-            raise ValueError("has a warmup, which belongs to schedule cosine: choose that, or set it to 0")
-        if self.jit and self.deterministic:
-            raise ValueError("has jit and deterministic true: XLA promises no such operations, choose one")
-        return self
-
-
-def build(model: Model, train: Side, how: Train) -> Any:
-    """Return an untrained Keras model: (clips, frames, bins) as stored → logits (clips, labels).
-
-    Its first layers normalise, so that whoever loads the model passes features as they are. With `log`
-    that is the logarithm of a feature that holds magnitudes; with `log` and `linear` each bin's mean over
-    the clips of `train` is subtracted, and the rest divided by the bin's deviation, or by that of the whole
-    feature, which leaves the bins' relative spread.
-
-    Raises PipelineError where the model cannot take the feature's shape.
-    """
-    import keras
-
-    inputs = scaled = keras.Input(train.row_shape, name="feature", dtype="float32")
-    log = _logarithmic(train, how)
-    if log:
-        scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
-    if how.normalize != "none":
-        mean, variance = moments(train, log=log)
-        if how.scale == "feature":
-            variance = np.full_like(variance, variance.mean())
-        scaled = keras.layers.Normalization(
-            mean=mean, variance=variance, dtype="float32", name="normalization"
-        )(scaled)
-    name = type(model).__name__.lower()
-    keras.config.set_dtype_policy(how.precision)
-    try:
-        logits = model.logits(scaled, len(train.labels))
-    except ValueError as error:
-        frames, bins = train.row_shape
-        raise PipelineError(
-            f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins:"
-            f" {str(error).splitlines()[0]}: choose another feature, or another size of the model"
-        ) from None
-    finally:
-        keras.config.set_dtype_policy("float32")
-    if how.precision != "float32":
-        logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
-    return keras.Model(inputs, logits, name=name)
-
-
-def _logarithmic(train: Side, how: Train) -> bool:
-    return bool(how.normalize == "log" and train.store.params["feature"]["magnitudes"])
-
-
-def moments(side: Side, *, log: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and variance (bins,) of each bin, or of its logarithm, over all frames of all clips."""
-    values = rows(side.store)
-    total = squares = np.zeros(values.shape[-1])
-    for row in side.rows:
-        clip = values[row].astype(np.float64)
-        if log:
-            clip = np.log(np.maximum(clip, MIN_MAGNITUDE))
-        total = total + clip.sum(axis=0)
-        squares = squares + (clip**2).sum(axis=0)
-    frames = len(side.rows) * values.shape[1]
-    mean = total / frames
-    return mean.astype(np.float32), np.maximum(squares / frames - mean**2, 0).astype(np.float32)
-
-
-def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: Path) -> None:
-    """Train `network`, which `build` made of `model`; leave it with the weights of its best epoch on `val`.
-
-    Each epoch's loss and accuracy on both sides go to `logs` (DVCLive: metrics.json, plots/metrics).
-    The best epoch's stand under `best` there: the first of highest accuracy or of lowest loss, as
-    `how.monitor` says, in the last of the model's phases. It stops where `how.patience` epochs have brought
-    nothing better. Losses are mean cross-entropies in nats; those on train are of the clips as they were
-    augmented, with their labels smoothed.
-
-    Raises PipelineError where the loss is no longer finite, batches are too small to be split among the
-    devices, or machines that train together have different clips or parameters.
+    Raises:
+        PipelineError: the loss is not finite, batches are too small to be split among the devices, or
+            machines that train together have different clips or parameters.
     """
     import keras
     from dvclive import Live
 
-    train, val = sides
+    train, val = subsets
     strategy = network.distribute_strategy
+    train_batches = partial(training_batches, train, settings, moments)
+    val_batches = partial(validation_batches, val, settings)
     if strategy.num_replicas_in_sync > 1:
-        _check(strategy, model, sides, how)
-        _join(network, strategy)
-    steps = math.ceil(len(train.rows) / how.batch_size)
-    examples = _distributed(network, partial(training_batches, train, how))
-    watched = _distributed(network, partial(_watched_batches, val, how))
+        from pipeline.learning import replicas
+
+        replicas.prepare(network, model, subsets, settings)
+        inputs = replicas.distribute(network, train_batches)
+        watched = replicas.distribute(network, val_batches)
+    else:
+        inputs, watched = _on_device(train_batches()), _on_device(val_batches())
+    steps = math.ceil(len(train.rows) / settings.batch_size)
     done = 0
     with ExitStack() as stack:
         live = stack.enter_context(Live(str(logs), dvcyaml=False, save_dvc_exp=False))
-        live.step = 1  # epochs count from 1, here as in the printed lines
+        live.step = 1  # count epochs from 1, as the printed lines do
         stack.enter_context(strategy.scope())
-        for end, factor in model.phases(network, how.epochs):
+        for end, factor in model.phases(network, settings.epochs):
             network.compile(
-                optimizer=_optimizer(how, steps * (end - done), factor),
+                optimizer=_optimizer(settings, steps * (end - done), factor),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True),
                 metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-                jit_compile=how.jit,
+                jit_compile=settings.jit,
             )
             stop = keras.callbacks.EarlyStopping(
-                f"val_{how.monitor}",
-                mode="max" if how.monitor == "accuracy" else "min",
-                patience=how.patience,
+                f"val_{settings.monitor}",
+                mode="max" if settings.monitor == "accuracy" else "min",
+                patience=settings.patience,
                 restore_best_weights=True,
             )
-            log = partial(_log, live, stop, how)
+            log = partial(_log, live, stop, settings)
             network.fit(
-                examples,
+                inputs,
                 validation_data=watched,
                 initial_epoch=done,
                 epochs=end,
@@ -180,118 +94,58 @@ def fit(network: Any, model: Model, sides: tuple[Side, Side], how: Train, logs: 
                 callbacks=[
                     stop,
                     keras.callbacks.LambdaCallback(on_epoch_end=log),
-                    *(_tensorboard(how) if strategy.extended.should_save_summary else []),
+                    *(_tensorboard(settings) if strategy.extended.should_save_summary else []),
                 ],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
             done = end
 
 
-def _check(strategy: Any, model: Model, sides: tuple[Side, Side], how: Train) -> None:
-    import tensorflow as tf
+def training_batches(train: Subset, settings: Train, moments: Moments, **part: Any) -> "tf.data.Dataset":
+    """Return the batches that a network is trained on: features, targets, and weights if there are any.
 
-    devices = strategy.num_replicas_in_sync
-    if how.batch_size < 2 * devices:  # fewer, and some last batch could have no clip for one of them
-        raise PipelineError(
-            f"params.yaml: train.batch_size is {how.batch_size}, must be at least {2 * devices}, two clips"
-            f" for each of {devices} devices: raise it, or train on fewer"
-        )
-    clips = [(side.clips, side.store.checksums[side.rows].tobytes()) for side in sides]
-    mine = zlib.crc32(repr((model, how, clips)).encode())
-    each = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([mine], tf.int64))
-    if len(set(strategy.gather(each, axis=0).numpy())) > 1:
-        raise PipelineError(
-            "the machines in TF_CONFIG train on different clips or parameters: check out the same commit on"
-            " all of them, and run dvc repro there for data/split.csv and the feature"
-        )
-
-
-def _join(network: Any, strategy: Any) -> None:
-    """Let the replicas of `network` train as one device does, where Keras alone fails or computes else."""
-    import keras
-
-    # A replica's moments would be those of its part of a batch, and what is saved those of the first alone.
-    for layer in _layers(network):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
-
-    # Keras takes the mean of all parts of a batch to learn their shape, which fails where one is longer than
-    # another or on another machine; and on several machines that of scalars along their first axis. The
-    # scalars are a step's metrics, whose place those of all replicas take at the end of an epoch.
-    # TensorFlow itself passes no text as operation.
-    whole = strategy.reduce
-
-    def reduce(operation: Any, value: Any, axis: int | None = None) -> Any:
-        if operation != "MEAN":
-            return whole(operation, value, axis)
-        return keras.tree.map_structure(lambda each: strategy.experimental_local_results(each)[0], value)
-
-    strategy.reduce = reduce
-
-
-def _layers(network: Any) -> Iterator[Any]:
-    for layer in network.layers:
-        yield layer
-        yield from _layers(layer) if hasattr(layer, "layers") else ()
-
-
-def _distributed(network: Any, dataset: Any) -> Any:
-    """Return `dataset()`, or where there are several replicas each one's part of its batches.
-
-    Keras takes the mean of the parts' gradients: where a part has a clip more, its clips count a bit less.
+    Clips are shuffled and augmented again in each epoch, the same way for the same seed. Features are float32
+    (clips, frames, bins), targets float32 (clips, labels): one-hot, then smoothed. With balanced classes,
+    weights are float32 (clips,) with mean 1. `part` is passed to `batches`.
     """
     import tensorflow as tf
 
-    strategy = network.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
-        if tf.config.list_logical_devices("GPU"):
-            return dataset().apply(tf.data.experimental.prefetch_to_device("/GPU:0", AHEAD))
-        return dataset()
-
-    def here(context: Any) -> Any:
-        local = context.num_replicas_in_sync // context.num_input_pipelines
-        first = context.input_pipeline_id * local
-        return dataset(replicas=range(first, first + local), of=context.num_replicas_in_sync)
-
-    return strategy.distribute_datasets_from_function(here)
-
-
-def _watched_batches(val: Side, how: Train, **part: Any) -> "tf.data.Dataset":
-    return batches(val, how.batch_size, cache=how.cache, **part).map(_one_hot(len(val.labels)))
-
-
-def training_batches(train: Side, how: Train, **part: Any) -> "tf.data.Dataset":
-    """Return the batches that a model is trained on: features, one-hot targets, and weights if any.
-
-    Shuffled anew each epoch and augmented anew each time, the same way for the same seed. Targets are
-    float32 (clips, labels), smoothed; weights, where classes are balanced, float32 (clips,), of mean 1.
-    """
-    import tensorflow as tf
-
-    dataset = batches(train, how.batch_size, seed=how.seed, cache=how.cache, **part)
+    dataset = batches(train, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
     labels = len(train.labels)
     dataset = dataset.map(_one_hot(labels))
-    if any(how.augment.model_dump().values()):
-        mean, _ = moments(train, log=_logarithmic(train, how))
-        made = train.store.params
-        augmentation = Augmentation.of(
-            how.augment,
-            seconds_per_frame=made["feature"]["hop_length"] / made["audio"]["sample_rate"],
-            fill=np.exp(mean) if _logarithmic(train, how) else mean,
-        )
-        seeds = tf.data.Dataset.random(how.seed, rerandomize_each_iteration=True).batch(2)
+    if any(settings.augment.model_dump().values()):
+        times = train.store.params["feature"].get("frame_times")
+        augmentation = Augmentation(settings.augment, moments.typical_value, times and times["step"])
+        seeds = tf.data.Dataset.random(settings.seed, rerandomize_each_iteration=True).batch(2)
         dataset = tf.data.Dataset.zip(dataset, seeds).map(
             lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
         )
     weights = None
-    if how.class_weights == "balanced":
+    if settings.class_weights == "balanced":
         weights = len(train.targets) / labels / np.bincount(train.targets, minlength=labels)
 
     def finish(values: Any, targets: Any) -> Any:
         weighted = () if weights is None else (tf.linalg.matvec(targets, tf.constant(weights, tf.float32)),)
-        return values, targets * (1 - how.label_smoothing) + how.label_smoothing / labels, *weighted
+        smoothing = settings.label_smoothing
+        return values, targets * (1 - smoothing) + smoothing / labels, *weighted
 
     return dataset.map(finish).prefetch(AHEAD)
+
+
+def validation_batches(val: Subset, settings: Train, **part: Any) -> "tf.data.Dataset":
+    """Return features (clips, frames, bins) and one-hot targets (clips, labels), in the store's order.
+
+    `part` is passed to `batches`.
+    """
+    return batches(val, settings.batch_size, cache=settings.cache, **part).map(_one_hot(len(val.labels)))
+
+
+def _on_device(dataset: Any) -> Any:
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        return dataset.apply(tf.data.experimental.prefetch_to_device("/GPU:0", AHEAD))
+    return dataset
 
 
 def _one_hot(labels: int) -> Any:
@@ -300,15 +154,16 @@ def _one_hot(labels: int) -> Any:
     return lambda values, targets: (values, tf.one_hot(targets, labels))
 
 
-def _log(live: Any, stop: Any, how: Train, epoch: int, values: dict[str, float]) -> None:
+def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, float]) -> None:
     if not np.isfinite([values["loss"], values["val_loss"]]).all():
         raise PipelineError(
-            f"training diverged in epoch {epoch + 1}: the loss is {values['loss']}, on val"
-            f" {values['val_loss']}: lower params.yaml: train.learning_rate, {how.learning_rate:g}"
+            f"training diverged in epoch {epoch + 1}: the loss is {values['loss']} on train and"
+            f" {values['val_loss']} on val: lower params.yaml: train.learning_rate,"
+            f" {settings.learning_rate:g}"
         )
-    for side, prefix in (("train", ""), ("val", "val_")):
+    for subset, prefix in (("train", ""), ("val", "val_")):
         for metric in ("loss", "accuracy"):
-            live.log_metric(f"{side}/{metric}", values[prefix + metric])
+            live.log_metric(f"{subset}/{metric}", values[prefix + metric])
     if stop.best_epoch == epoch:
         live.summary["best"] = {
             "epoch": epoch + 1,
@@ -317,69 +172,39 @@ def _log(live: Any, stop: Any, how: Train, epoch: int, values: dict[str, float])
     live.next_step()
 
 
-def _tensorboard(how: Train) -> list[Any]:
+def _tensorboard(settings: Train) -> list[Any]:
     import keras
 
-    if not how.tensorboard:
+    if not settings.tensorboard:
         return []
     if importlib.util.find_spec("tensorboard") is None:
         raise PipelineError(
-            "params.yaml: train.tensorboard is true, and tensorboard is missing: pip install '.[tensorboard]'"
+            "params.yaml: train.tensorboard is true, but tensorboard is not installed:"
+            " pip install '.[tensorboard]'"
         )
     return [keras.callbacks.TensorBoard(f"logs/{time.strftime('%Y%m%d-%H%M%S')}", write_graph=False)]
 
 
-def _optimizer(how: Train, steps: int, factor: float) -> Any:
+def _optimizer(settings: Train, steps: int, factor: float) -> Any:
     import keras
 
-    rate: Any = how.learning_rate * factor
-    if how.schedule == "cosine":
-        warm = round(how.warmup * steps)
+    rate: Any = settings.learning_rate * factor
+    if settings.schedule == "cosine":
+        warm = round(settings.warmup * steps)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0 if warm else rate,
             max(1, steps - warm),
             warmup_target=rate if warm else None,
             warmup_steps=warm,
         )
-    shared = {"global_clipnorm": how.clip_norm, "weight_decay": how.weight_decay or None}
-    match how.optimizer:
+    shared = {"global_clipnorm": settings.clip_norm, "weight_decay": settings.weight_decay or None}
+    match settings.optimizer:
         case "adam":
             optimizer = keras.optimizers.Adam(rate, **shared)
         case "adamw":
             optimizer = keras.optimizers.AdamW(rate, **shared)
         case "sgd":
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **shared)
-    if how.weight_decay:
+    if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def save(model: Any, path: Path) -> None:
-    """Write `model` to `path`, a .keras file whose bytes depend on the model alone.
-
-    Keras writes the time into the file's metadata and into the zip around it, and addresses in memory
-    into its config, to tell which objects are shared: the one is taken out, the other numbered.
-    """
-    with replacing(path) as part:
-        dated = part.with_suffix(".keras")
-        try:
-            model.save(dated)
-            with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
-                for name in sorted(old.namelist()):
-                    content = old.read(name)
-                    if name == "metadata.json":
-                        content = json.dumps({**json.loads(content), "date_saved": None}).encode()
-                    elif name == "config.json":
-                        content = _number_shared_objects(content)
-                    new.writestr(zipfile.ZipInfo(name), content)
-        finally:
-            dated.unlink(missing_ok=True)
-
-
-def _number_shared_objects(config: bytes) -> bytes:
-    numbers: dict[bytes, int] = {}
-    return re.sub(
-        rb'(?<="shared_object_id": )\d+',
-        lambda address: str(numbers.setdefault(address[0], len(numbers) + 1)).encode(),
-        config,
-    )

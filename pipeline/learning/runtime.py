@@ -1,4 +1,4 @@
-"""How TensorFlow is started, in the stages that use it."""
+"""Start TensorFlow: quietly, seeded, on all GPUs, and on several machines if TF_CONFIG names them."""
 
 import os
 import sys
@@ -26,33 +26,34 @@ class _Task(BaseModel):
 
 
 class _Config(BaseModel):
-    """TF_CONFIG: every machine of a training, and which of them this one is."""
+    """TF_CONFIG: the machines of a training, and which of them this one is."""
 
     cluster: _Cluster
     task: _Task
 
     @model_validator(mode="after")
     def _task_is_in_cluster(self) -> Self:
-        known = len(getattr(self.cluster, self.task.type))
-        if self.task.index >= known:
-            raise ValueError(f"task is {self.task.type} {self.task.index}, and cluster has {known} of these")
+        size = len(getattr(self.cluster, self.task.type))
+        if self.task.index >= size:
+            raise ValueError(f"task is {self.task.type} {self.task.index}, but cluster has only {size}")
         return self
 
 
 def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> Any:
-    """Import TensorFlow, quietly, with every generator seeded; return the strategy to build models under.
+    """Import TensorFlow and seed every generator; return the strategy to build models under.
 
-    With several GPUs it is MirroredStrategy, on several machines MultiWorkerMirroredStrategy: batches are
-    split among them, so that batch size and learning rate mean what they mean on one device. A GPU's memory
-    is taken as it is needed.
+    With several GPUs the strategy is MirroredStrategy, on several machines MultiWorkerMirroredStrategy. They
+    split batches, so batch size and learning rate mean what they mean on one device. GPU memory is allocated
+    as it is needed.
 
     Args:
-        seed: of weights, dropout and whatever else is drawn.
-        deterministic: use operations alone that give the same bytes each time.
-        machines: take part with those that TF_CONFIG in the environment names, once all of them are there;
-            otherwise it is not looked at.
+        seed: of weights, dropout and everything else that is drawn.
+        deterministic: use only operations that give the same bytes each time.
+        machines: join the machines that TF_CONFIG in the environment names, and wait for all of them. If
+            False, TF_CONFIG is ignored.
 
-    Raises PipelineError where TF_CONFIG does not name this machine among others, or its port is taken.
+    Raises:
+        PipelineError: TF_CONFIG does not name this machine among others, or its port is taken.
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -68,8 +69,8 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.UnknownError as error:
             raise PipelineError(
-                f"TF_CONFIG: this machine does not join the others: {error.message}: expected a free port of"
-                " its own at the address that index points to: change the port on every machine, or the index"
+                f"TF_CONFIG: this machine cannot join the others: {error.message}: expected a free port at"
+                " the address that index points to: change the port on each machine, or the index on this one"
             ) from None
     else:
         strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -81,19 +82,16 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep back what libraries write to standard error as they are loaded, whatever they are told.
-
-    Where the block raises it is written after all.
-    """
+    """Hide what libraries write to standard error while the block runs. If it raises, show it after all."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
         try:
             yield
         except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
             raise
         finally:
             os.dup2(stderr, 2)
@@ -107,23 +105,23 @@ def _several_machines() -> bool:
     try:
         cluster = _Config.model_validate_json(text).cluster
     except ValidationError as error:
-        mistake = error.errors()[0]
-        path = ".".join(["TF_CONFIG", *map(str, mistake["loc"])])
+        problem = error.errors()[0]
+        path = ".".join(["TF_CONFIG", *map(str, problem["loc"])])
         raise PipelineError(
-            f'{path}: {mistake["msg"]}, found {mistake["input"]!r}: expected {{"cluster": {{"worker":'
-            ' ["host:port", …]}, "task": {"type": "worker", "index": 0}} with this machine\'s own place among'
-            " the workers as index: set that on each machine, or unset TF_CONFIG to train on one"
+            f'{path}: {problem["msg"]}, found {problem["input"]!r}: expected {{"cluster": {{"worker":'
+            ' ["host:port", …]}, "task": {"type": "worker", "index": 0}} where index is this machine\'s place'
+            " among the workers: set it on each machine, or unset TF_CONFIG to train on one"
         ) from None
     return len(cluster.chief) + len(cluster.worker) > 1
 
 
 @contextmanager
 def outputs(strategy: Any) -> Iterator[Path]:
-    """Yield the folder under which a stage writes: this one on the chief machine, else one that is deleted.
+    """Yield the folder to write outputs to: the current one on the chief machine, elsewhere a temporary one.
 
-    All machines must write, as reading what is to be written may take all of them.
+    Every machine must write, because reading what is written may need all of them.
 
-    Raises PipelineError where another machine is no longer there.
+    Raises PipelineError if another machine has stopped.
     """
     import tensorflow as tf
 
@@ -136,6 +134,6 @@ def outputs(strategy: Any) -> Iterator[Path]:
     except tf.errors.UnavailableError as error:
         reason = error.message.partition("aborted by: ")[2] or error.message
         raise PipelineError(
-            "a machine in TF_CONFIG has ended, or cannot be reached any more, while all are needed:"
-            f" {' '.join(reason.splitlines()[:2])}: see what that one printed, and start all again"
+            "a machine in TF_CONFIG has stopped or cannot be reached, and training needs all of them:"
+            f" {' '.join(reason.splitlines()[:2])}: see what that machine printed, and start all again"
         ) from None

@@ -1,6 +1,7 @@
-"""How long trainings took on this machine: kept beside the project's outputs, as no output may know it.
+"""How long each training took on this machine.
 
-`logs/trainings.csv` has a row for each training that ran here, none for one that was restored.
+No output may depend on the machine, so the times are in `logs/trainings.csv`, which is not an output. It has
+one row for each training that ran here, and none for a training that was restored.
 """
 
 import csv
@@ -14,7 +15,7 @@ COLUMNS = ("model_md5", "seconds")
 
 
 def note(model: Path, seconds: float) -> None:
-    """Note that the training which gave the file `model` took so many seconds."""
+    """Record that the training that wrote the file `model` took `seconds`."""
     path = project() / FILE
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8", newline="") as file:
@@ -25,6 +26,6 @@ def note(model: Path, seconds: float) -> None:
 
 
 def seconds() -> dict[str, float]:
-    """Return how long each training took that ran here, by the md5 of its model, as dvc.lock has it."""
+    """Return how many seconds each training here took, by the md5 of its model, as in dvc.lock."""
     path = project() / FILE
     return {row["model_md5"]: float(row["seconds"]) for row in read_csv(path)} if path.exists() else {}

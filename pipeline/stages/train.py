@@ -1,4 +1,4 @@
-"""data/features/<feature>.h5 + data/split.csv → models/model.keras, results/train: the best epoch."""
+"""data/features/<feature>.h5, data/split.csv → models/model.keras, results/train: train a model."""
 
 import time
 from functools import partial
@@ -6,30 +6,37 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.errors import run
-from pipeline.learning import batches, fit, runtime, timings
+from pipeline.files import atomic_write
+from pipeline.learning import network, runtime, timings
+from pipeline.learning.batches import load_subset
+from pipeline.learning.fit import fit
+from pipeline.learning.saving import save
+from pipeline.learning.settings import Train
 from pipeline.models import Model
 
 MODEL = Path("models/model.keras")
+LOGS = Path("results/train")
 
 
 def main() -> None:
     """Train the chosen model on the chosen feature."""
     feature = params.read("feature", str)
     name = params.read("model", str)
-    model = params.read(f"models.{name}", Model.named(name))
-    how = params.read("train", fit.Train, over=f"models.{name}.train")
-    side = partial(batches.side, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
-    train, val = side("train"), side("val")
-    strategy = runtime.start(how.seed, deterministic=how.deterministic, machines=True)
-    for key, value in model.train.items():
-        print(f"train.{key} is {value}, as models.{name}.train has it")
+    model = params.read_plugin(f"models.{name}", Model)
+    settings = params.read("train", Train, overrides=f"models.{name}.train")
+    load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    train, val = load("train"), load("val")
+    strategy = runtime.start(settings.seed, deterministic=settings.deterministic, machines=True)
+    for key, value in model.train_overrides.items():
+        print(f"train.{key} is {value}, from models.{name}.train")
+    moments = network.measure(train, settings)
     with strategy.scope():
-        network = fit.build(model, train, how)
-    with runtime.outputs(strategy) as folder:
+        net = network.build(model, train, settings, moments)
+    with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
         start = time.monotonic()
-        fit.fit(network, model, (train, val), how, folder / "results/train")
+        fit(net, model, (train, val), settings, moments=moments, logs=logs)
         seconds = time.monotonic() - start
-        fit.save(network, folder / MODEL)
+        save(net, folder / MODEL)
     if strategy.extended.should_checkpoint:  # the chief machine
         timings.note(MODEL, seconds)
 

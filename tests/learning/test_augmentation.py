@@ -1,46 +1,44 @@
-"""What is done to training clips."""
+"""Augmentation: how training clips change."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.learning.augmentation import Augment, Augmentation
+from pipeline.learning.augmentation import Augmentation
+from tests.learning.make import NO_AUGMENT
 
 pytestmark = pytest.mark.tensorflow
 
 CLIPS, FRAMES, BINS = 40, 30, 20
-NOTHING = Augmentation(0, 0.0, 0.0, 0, 0, 0, 0, 0.0, np.full(BINS, -1, np.float32))
+FILL = np.full(BINS, -1, np.float32)
 VALUES = np.arange(1, CLIPS * FRAMES * BINS + 1, dtype=np.float32).reshape(CLIPS, FRAMES, BINS)
 TARGETS = np.eye(CLIPS, dtype=np.float32)
 
 
-def _apply(seed: int = 0, **changes: Any) -> tuple[Any, Any]:
-    import dataclasses
-
+def _apply(seed: int = 0, *, seconds_per_frame: float | None = None, **changes: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    augmentation = dataclasses.replace(NOTHING, **changes)
+    augmentation = Augmentation(NO_AUGMENT.model_copy(update=changes), FILL, seconds_per_frame)
     values, targets = augmentation(
         tf.constant(VALUES), tf.constant(TARGETS), tf.constant([seed, 1], tf.int64)
     )
     return values.numpy(), targets.numpy()
 
 
-def test_seconds_become_frames() -> None:
-    """A shift of 0.1 s is 17 frames of 128 samples at 22,050 Hz; a mask of 0.05 s is 9."""
-    augment = Augment(
-        time_shift=0.1,
-        time_stretch=0.1,
-        frequency_warp=0.1,
-        time_masks=2,
-        time_mask=0.05,
-        frequency_masks=1,
-        frequency_mask=7,
-        mixup=0.2,
-    )
-    found = Augmentation.of(augment, 128 / 22050, NOTHING.fill)
-    assert (found.shift, found.time_mask, found.frequency_mask, found.mixup) == (17, 9, 7, 0.2)
+@pytest.mark.parametrize(
+    ("seconds", "frames"),
+    [
+        ({"time_shift": 0.03}, {"time_shift": 3.0}),
+        ({"time_masks": 1, "time_mask": 0.04}, {"time_masks": 1, "time_mask": 4.0}),
+    ],
+)
+def test_seconds_become_frames(seconds: dict[str, Any], frames: dict[str, Any]) -> None:
+    """If frames are 10 ms apart, 0.03 s is 3 frames. Without frame times, times are numbers of frames."""
+    in_seconds, _ = _apply(seconds_per_frame=0.01, **seconds)
+    in_frames, _ = _apply(**frames)
+    np.testing.assert_array_equal(in_seconds, in_frames)
+    assert (in_frames != VALUES).any()
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
@@ -52,7 +50,7 @@ def test_nothing_asked_for_changes_nothing() -> None:
 
 def test_a_shift_moves_frames_and_repeats_the_last() -> None:
     """Each clip is moved by -3 to 3 frames, all of which occur; the edge fills what is left."""
-    values, _ = _apply(shift=3)
+    values, _ = _apply(time_shift=3.0)
     by = []
     for before, after in zip(VALUES, values, strict=True):
         matches = [
@@ -67,7 +65,7 @@ def test_a_shift_moves_frames_and_repeats_the_last() -> None:
 
 def test_a_stretch_is_about_the_middle() -> None:
     """Frames come from the nearest of a clip that is up to a fifth faster or slower, its middle unmoved."""
-    values, _ = _apply(stretch=0.2)
+    values, _ = _apply(time_stretch=0.2)
     rates = []
     for before, after in zip(VALUES, values, strict=True):
         rows = [int(np.flatnonzero((before == frame).all(axis=1))[0]) for frame in after]
@@ -81,7 +79,7 @@ def test_a_stretch_is_about_the_middle() -> None:
 
 def test_a_warp_moves_bins_in_proportion_to_their_number() -> None:
     """Bin f takes what was at f times a rate from 0.8 to 1.2, between bins in proportion."""
-    values, _ = _apply(warp=0.2)
+    values, _ = _apply(frequency_warp=0.2)
     ramp = values - VALUES[:, :, :1]  # bins of a frame count up by 1
     np.testing.assert_allclose(ramp[:, :, 0], 0, atol=0.01)
     rates = ramp[:, 0, 10] / 10
@@ -119,8 +117,8 @@ def test_mixup_adds_a_smaller_share_of_another_clip() -> None:
 def test_a_seed_is_a_batch() -> None:
     """The same seed gives the same values, another others."""
     everything = {
-        "shift": 3, "stretch": 0.1, "warp": 0.1, "mixup": 0.3,
-        "time_masks": 1, "time_mask": 4, "frequency_masks": 1, "frequency_mask": 4,
+        "time_shift": 3.0, "time_stretch": 0.1, "frequency_warp": 0.1, "mixup": 0.3,
+        "time_masks": 1, "time_mask": 4.0, "frequency_masks": 1, "frequency_mask": 4,
     }  # fmt: skip
     one, two, other = _apply(1, **everything), _apply(1, **everything), _apply(2, **everything)
     np.testing.assert_array_equal(one[0], two[0])

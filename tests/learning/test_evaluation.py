@@ -5,26 +5,27 @@ from pipeline.learning import evaluation
 
 
 def test_scores_are_those_counted_by_hand() -> None:
-    """Accuracy, macro F1, loss, precision and recall of five clips, one label never guessed."""
+    """Scores of five clips, whole and by label, are those counted by hand; one label is never predicted."""
     targets = np.array([0, 0, 1, 1, 2])
     probabilities = np.array(
         [[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.1, 0.5, 0.4]]
     )
-    scores = evaluation.score(targets, probabilities, ["go", "no", "yes"])
+    scores = evaluation.score(targets, probabilities)
     assert scores["accuracy"] == pytest.approx(3 / 5)
-    assert scores["labels"] == {
-        "go": {"precision": 1.0, "recall": 0.5},
-        "no": {"precision": 0.5, "recall": 1.0},
-        "yes": {"precision": 0.0, "recall": 0.0},
-    }
+    assert evaluation.score_labels(targets, probabilities, ["go", "no", "yes"]) == [
+        ("go", 1.0, 0.5, pytest.approx(2 / 3), 2),
+        ("no", 0.5, 1.0, pytest.approx(2 / 3), 2),
+        ("yes", 0.0, 0.0, 0.0, 1),
+    ]
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
     assert scores["loss"] == pytest.approx(-np.log([0.7, 0.3, 0.7, 0.8, 0.4]).mean())
     assert scores["clips"] == 5
 
 
-def test_the_interval_is_that_of_speakers_not_clips() -> None:
-    """Speakers of one clip give the binomial interval; of ten clips alike, one as wide as that of a tenth of
-    the clips; where all are right there is none.
+def test_the_interval_is_over_speakers_and_not_over_clips() -> None:
+    """Speakers with one clip each give the binomial interval, and so do speakers with ten equal clips each.
+
+    If every clip is right, the interval is a point.
     """
     right = np.random.default_rng(0).random(400) < 0.9
     accuracy, deviation = right.mean(), np.sqrt(0.9 * 0.1 / 400)
@@ -36,8 +37,8 @@ def test_the_interval_is_that_of_speakers_not_clips() -> None:
     assert evaluation.interval(np.ones(5, np.bool_), list("aabbc")) == {"low": 1.0, "high": 1.0}
 
 
-def test_the_interval_holds_what_it_promises() -> None:
-    """Of 100 samples of 60 unlike speakers 89 to 99 % of the intervals hold the true accuracy."""
+def test_the_interval_contains_the_true_accuracy_as_often_as_it_says() -> None:
+    """For 60 different speakers, 89 to 99 of 100 intervals contain the true accuracy."""
     generator = np.random.default_rng(1)
     held = 0
     for seed in range(100):

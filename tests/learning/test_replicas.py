@@ -20,14 +20,17 @@ from tests.project import ROOT, Project
 
 pytestmark = pytest.mark.tensorflow
 
-# All clips are one batch, as Keras draws another order with a strategy than without; and there is nothing,
-# such as dropout, that would differ by device. So all ways compute the same sums.
+# With a strategy Keras draws another order of clips, and dropout differs by device. So all clips are one
+# batch and there is no dropout: then every way computes the same sums.
 CODE = """if True:
     import os, sys
     from pathlib import Path
     import numpy as np
-    from pipeline.learning import fit, runtime
-    from tests.learning import test_fit as t
+    from pipeline.learning import network, runtime
+    from pipeline.learning.fit import fit
+    from pipeline.learning.saving import save
+    from pipeline.models.dscnn import DSCNN
+    from tests.learning import make
     folder, devices = Path(sys.argv[1]), int(sys.argv[2])
     import tensorflow as tf
     if devices > 1:
@@ -37,23 +40,25 @@ CODE = """if True:
     strategy = runtime.start(0, machines=True)
     if devices > 1:
         strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
-    how = t.TRAIN.model_copy(
+    settings = make.TRAIN.model_copy(
         update={"optimizer": "sgd", "epochs": int(sys.argv[4]), "batch_size": 80, "cache": sys.argv[3]}
     )
-    model = t.Dscnn(channels=4, blocks=1, dropout=0.0)
-    sides = t.make_sides(folder)
+    model = DSCNN(channels=4, blocks=1, dropout=0.0)
+    subsets = make.make_subsets(folder)
+    train, val = subsets["train"], subsets["val"]
+    moments = network.measure(train, settings)
     with strategy.scope():
-        network = fit.build(model, sides["train"], how)
+        net = network.build(model, train, settings, moments)
     print("replicas", strategy.num_replicas_in_sync)
     os.chdir(folder)
     with runtime.outputs(strategy) as out:
-        fit.fit(network, model, (sides["train"], sides["val"]), how, out / "logs")
-        np.savez(out / "weights.npz", *network.get_weights())
-        fit.save(network, out / "model.keras")
-        values = np.zeros((3, t.FRAMES, t.BINS), np.float32)
+        fit(net, model, (train, val), settings, moments=moments, logs=out / "logs")
+        np.savez(out / "weights.npz", *net.get_weights())
+        save(net, out / "model.keras")
+        values = np.zeros((3, make.FRAMES, make.BINS), np.float32)
         import keras
         loaded = keras.models.load_model(out / "model.keras")
-        np.testing.assert_allclose(loaded(values), network(values), rtol=1e-5)
+        np.testing.assert_allclose(loaded(values), net(values), rtol=1e-5)
 """
 
 
@@ -85,7 +90,7 @@ def _popen(command: list[str], cwd: Path, env: dict[str, str]) -> "subprocess.Po
 
 
 def _finish(*processes: "subprocess.Popen[str]") -> list[str]:
-    """Return what they printed; fail with that where one fails, or takes minutes as it waits for another."""
+    """Return what the processes printed. Fail if one fails, or waits for another for minutes."""
     timer = Timer(180, _kill, processes)
     timer.start()
     try:
@@ -104,7 +109,7 @@ def _kill(*processes: "subprocess.Popen[str]") -> None:
 
 
 def _two_machines() -> Iterable[dict[str, str]]:
-    """Yield the environment of each of two machines, both this one."""
+    """Yield the environments of two machines, which are both this one."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
     for index in range(2):
@@ -118,8 +123,8 @@ def _weights(folder: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one device makes of it."""
+def one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training on one device."""
     folder = tmp_path_factory.mktemp("alone") / "one"
     _finish(_start(folder))
     return folder
@@ -134,32 +139,32 @@ def _same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_two_devices_train_as_one(alone: Path, tmp_path: Path, cache: str) -> None:
-    """Two virtual devices under MirroredStrategy share each batch, and arrive at the weights of one."""
+def test_two_devices_train_as_one(one_device: Path, tmp_path: Path, cache: str) -> None:
+    """Two virtual devices share each batch, and reach the weights that one device reaches."""
     (output,) = _finish(_start(tmp_path / "two", devices=2, cache=cache))
     assert "replicas 2" in output
-    _same(alone, tmp_path / "two")
+    _same(one_device, tmp_path / "two")
 
 
-def test_parts_may_differ_in_length(alone: Path, tmp_path: Path) -> None:
+def test_parts_may_differ_in_length(one_device: Path, tmp_path: Path) -> None:
     """Five devices share 72 clips: the first epoch's loss and accuracy are those of one device."""
     _finish(_start(tmp_path / "five", devices=5))
     for metric in ("loss", "accuracy"):
         first = [
             (folder / f"logs/plots/metrics/train/{metric}.tsv").read_text().splitlines()[1].split("\t")
-            for folder in (alone, tmp_path / "five")
+            for folder in (one_device, tmp_path / "five")
         ]
         assert float(first[0][-1]) == pytest.approx(float(first[1][-1]), rel=1e-5)
 
 
-def test_two_machines_train_as_one(alone: Path, tmp_path: Path) -> None:
-    """Two workers share each batch, arrive at the weights of one; and the first alone leaves files."""
+def test_two_machines_train_as_one(one_device: Path, tmp_path: Path) -> None:
+    """Two workers share each batch and reach the weights of one; only the first writes files."""
     folders = tmp_path / "chief", tmp_path / "other"
     outputs = _finish(
         *(_start(folder, env=env) for folder, env in zip(folders, _two_machines(), strict=True))
     )
     assert all("replicas 2" in output for output in outputs)
-    _same(alone, folders[0])
+    _same(one_device, folders[0])
     chief, other = ({path.name for path in folder.iterdir()} for folder in folders)
     assert chief - other == {"logs", "weights.npz", "model.keras"}
     assert not other - chief
@@ -173,7 +178,7 @@ def _without_times(line: str) -> str:
 
 
 def test_a_machine_that_dies_ends_the_others(tmp_path: Path) -> None:
-    """Where the chief is killed in training, the other ends too, and says what happened and what to do."""
+    """If the chief is killed, the other machine stops too, and says what happened and what to do."""
     chief, other = (
         _start(tmp_path / name, epochs=10_000, env=env)
         for name, env in zip(("chief", "other"), _two_machines(), strict=True)
@@ -181,13 +186,13 @@ def test_a_machine_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert chief.stdout
     next(line for line in chief.stdout if "val_loss" in line)
     _kill(chief)
-    with pytest.raises(AssertionError, match=r"PipelineError: a machine in TF_CONFIG has ended.*start all"):
+    with pytest.raises(AssertionError, match=r"PipelineError: a machine in TF_CONFIG has stopped.*start all"):
         _finish(other)
 
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
-    """Two clones that have split and features."""
+    """Two clones that have a split and features."""
     folder = tmp_path_factory.mktemp("machines")
     chief = Project(folder / "chief" / "project")
     chief.run("dvc", "repro", "split", "featurize@stft")
@@ -200,8 +205,8 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
 
 
 def test_two_clones_train_together(machines: list[Project]) -> None:
-    """`dvc repro` on the chief and the bare stage beside it end with outputs on the chief alone."""
-    commands = ["dvc", "repro"], [sys.executable, "-m", "pipeline.stages.train"]
+    """After the README's commands on two machines, only the chief has outputs, and DVC takes them over."""
+    commands = ["dvc", "repro", "-f", "-s", "train"], [sys.executable, "-m", "pipeline.stages.train"]
     chief, other = machines
     _finish(
         *(
@@ -210,13 +215,12 @@ def test_two_clones_train_together(machines: list[Project]) -> None:
         )
     )
     assert (chief.path / "models/model.keras").exists()
-    assert (chief.path / "results/metrics.json").exists()
-    assert not chief.repro()
+    assert chief.repro("evaluate") == {"evaluate"}
     assert not other.run("git", "status", "--porcelain", "--ignored", "models", "results")
 
 
 def test_machines_with_other_parameters_are_refused(machines: list[Project]) -> None:
-    """Two clones that differ in a parameter both end, and say what to do."""
+    """If two clones differ in a parameter, both stop and say what to do."""
     machines[1].set_params({"train.learning_rate": 0.5})
     processes = [
         _popen([sys.executable, "-m", "pipeline.stages.train"], machine.path, {**machine._env, **env})
@@ -242,19 +246,19 @@ def test_machines_with_other_parameters_are_refused(machines: list[Project]) -> 
         ),
         (
             '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
-            r"TF_CONFIG: .*task is worker 2, and cluster has 2",
+            r"TF_CONFIG: .*task is worker 2, but cluster has only 2",
         ),
     ],
 )
-def test_a_wrong_tf_config_is_told(monkeypatch: pytest.MonkeyPatch, config: str, message: str) -> None:
-    """What is wrong with TF_CONFIG, what is expected, and what to do are one message."""
+def test_a_wrong_tf_config_is_refused(monkeypatch: pytest.MonkeyPatch, config: str, message: str) -> None:
+    """The message says what is wrong with TF_CONFIG, what is expected, and what to do."""
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(PipelineError, match=message + r".*expected \{.*set that on each machine, or unset"):
+    with pytest.raises(PipelineError, match=message + r".*expected \{.*set it on each machine, or unset"):
         runtime.start(0, machines=True)
 
 
-def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that cannot listen at its address says so and ends."""
+def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot listen at its address says so and stops."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         workers = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
         config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
@@ -264,6 +268,6 @@ def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             " errors.run(lambda: runtime.start(0, machines=True))"
         )
         process = _popen([sys.executable, "-c", code], ROOT, {**os.environ, "PYTHONPATH": str(ROOT)})
-        with pytest.raises(AssertionError, match="TF_CONFIG: this machine does not join the others"):
+        with pytest.raises(AssertionError, match="TF_CONFIG: this machine cannot join the others"):
             _finish(process)
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""How long trainings took."""
+"""How long each training took."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pipeline.learning import timings
 
 
 def test_a_queued_training_is_known_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs in a copy below the project's .dvc/tmp is noted beside what ran in the project, by model."""
+    """A training in a copy below the project's .dvc/tmp is recorded in the project's own file."""
     queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
     queued.mkdir(parents=True)
     for folder, content, seconds in ((tmp_path, b"one", 12.34), (queued, b"two", 5.0)):
@@ -23,6 +23,6 @@ def test_a_queued_training_is_known_to_the_project(tmp_path: Path, monkeypatch: 
 
 
 def test_without_a_training_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing was trained yet, nothing is known."""
+    """If nothing was trained yet, there are no times."""
     monkeypatch.chdir(tmp_path)
     assert timings.seconds() == {}

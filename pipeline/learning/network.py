@@ -1,0 +1,87 @@
+"""Build the network: the model of params.yaml behind layers that normalise the feature."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from pipeline.learning.batches import Subset
+from pipeline.learning.settings import Train
+from pipeline.models import Model
+from pipeline.store.reader import rows
+
+# The smallest magnitude whose logarithm is taken; smaller ones count as this. It is 62 dB below the magnitude
+# of a full-scale sine in a frame of 512 samples, which hides most of a recording's noise.
+MIN_MAGNITUDE = 0.1
+
+
+class Moments(NamedTuple):
+    """Mean and variance of each bin over all frames of the training clips."""
+
+    mean: NDArray[np.float32]  # (bins,)
+    variance: NDArray[np.float32]  # (bins,)
+    log: bool  # whether they are those of the values' logarithms
+
+    @property
+    def typical_value(self) -> NDArray[np.float32]:
+        """The value (bins,), as stored, that the network sees as its mean."""
+        return np.exp(self.mean) if self.log else self.mean
+
+
+def measure(train: Subset, settings: Train) -> Moments:
+    """Return the moments of the training clips. This reads all of them, once.
+
+    They are the moments of logarithms if `settings.normalize` is `log` and the feature declares magnitudes.
+    """
+    log = settings.normalize == "log" and train.store.params["feature"].get("scale") == "magnitude"
+    values = rows(train.store)
+    total = squares = np.zeros(values.shape[-1])
+    for row in train.rows:
+        clip = values[row].astype(np.float64)
+        if log:
+            clip = np.log(np.maximum(clip, MIN_MAGNITUDE))
+        total = total + clip.sum(axis=0)
+        squares = squares + (clip**2).sum(axis=0)
+    frames = len(train.rows) * values.shape[1]
+    mean = total / frames
+    variance = np.maximum(squares / frames - mean**2, 0)
+    return Moments(mean.astype(np.float32), variance.astype(np.float32), log)
+
+
+def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any:
+    """Return an untrained Keras model: (clips, frames, bins) as stored → logits (clips, labels), float32.
+
+    Its first layers normalise, so that you pass features as they are stored. With `settings.normalize` `log`
+    or `linear`, each bin's mean is subtracted, and the rest is divided by the bin's deviation, or by that of
+    the whole feature, as `settings.scale` says.
+
+    Raises PipelineError if the model cannot take the feature's shape.
+    """
+    import keras
+
+    inputs = scaled = keras.Input(train.row_shape, name="feature", dtype="float32")
+    if moments.log:
+        scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
+    if settings.normalize != "none":
+        variance = moments.variance
+        if settings.scale == "feature":
+            variance = np.full_like(variance, variance.mean())
+        scaled = keras.layers.Normalization(
+            mean=moments.mean, variance=variance, dtype="float32", name="normalization"
+        )(scaled)
+    name = type(model).__name__.lower()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        logits = model.logits(scaled, len(train.labels))
+    except ValueError as error:
+        frames, bins = train.row_shape
+        raise PipelineError(
+            f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins:"
+            f" {str(error).splitlines()[0]}: choose another feature, or another size of the model"
+        ) from None
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if settings.precision != "float32":
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
+    return keras.Model(inputs, logits, name=name)

@@ -1,0 +1,40 @@
+"""Save a Keras model so that equal models are equal files."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import atomic_write
+
+
+def save(model: Any, path: Path) -> None:
+    """Write `model` to `path`, a .keras file whose bytes depend only on the model.
+
+    Keras writes the time into the file's metadata and into the zip archive around it, and memory addresses
+    into its config to mark shared objects. The time is removed, and the addresses are numbered.
+    """
+    with atomic_write(path) as part:
+        dated = part.with_suffix(".keras")
+        try:
+            model.save(dated)
+            with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
+                for name in sorted(old.namelist()):
+                    content = old.read(name)
+                    if name == "metadata.json":
+                        content = json.dumps({**json.loads(content), "date_saved": None}).encode()
+                    elif name == "config.json":
+                        content = _number_shared_objects(content)
+                    new.writestr(zipfile.ZipInfo(name), content)
+        finally:
+            dated.unlink(missing_ok=True)
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda address: str(numbers.setdefault(address[0], len(numbers) + 1)).encode(),
+        config,
+    )

@@ -1,0 +1,45 @@
+"""The parameters of training, `train` in params.yaml."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.learning.augmentation import Augment
+from pipeline.learning.batches import Cache
+from pipeline.params import Section
+
+
+class Train(Section):
+    """`train`: how a model is trained."""
+
+    seed: int = Field(ge=0)
+    normalize: Literal["log", "linear", "none"]
+    scale: Literal["feature", "bin"]
+    cache: Cache
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"]
+    warmup: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    clip_norm: float | None = Field(gt=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"]
+    monitor: Literal["accuracy", "loss"]
+    patience: int = Field(ge=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    jit: bool
+    deterministic: bool
+    tensorboard: bool
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> Self:
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("has a weight_decay, which adam ignores: choose adamw or sgd, or set it to 0")
+        if self.warmup and self.schedule == "constant":
+            raise ValueError("has a warmup, which only schedule cosine uses: choose cosine, or set it to 0")
+        if self.jit and self.deterministic:
+            raise ValueError("has jit and deterministic true, but XLA is not deterministic: choose one")
+        return self

@@ -1,0 +1,144 @@
+"""Makes what the tests of training share: small clips, a store of them, settings, and models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.learning import network, runtime
+from pipeline.learning.augmentation import Augment
+from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.fit import fit
+from pipeline.learning.saving import save
+from pipeline.learning.settings import Train
+from pipeline.models import Model
+from pipeline.models.bcresnet import BCResNet
+from pipeline.models.cnn import CNN
+from pipeline.models.dscnn import DSCNN
+from pipeline.models.resnet import ResNet
+from pipeline.models.rnn import RNN
+from pipeline.models.tcresnet import TCResNet
+from pipeline.models.transfer import Transfer
+from pipeline.store.layout import Rows, describe
+from tests.store.make import make_store
+
+FRAMES, BINS = 12, 40
+# What the store says of itself: a feature whose frames are 0.1 s apart.
+PARAMS: dict[str, Any] = {
+    "audio": {"sample_rate": 22050},
+    "feature": {
+        "name": "x",
+        "params": {},
+        "scale": None,
+        "axis": None,
+        "frame_times": {"first": 0, "step": 0.1},
+    },
+}
+NO_AUGMENT = Augment(
+    time_shift=0.0,
+    time_stretch=0.0,
+    frequency_warp=0.0,
+    time_masks=0,
+    time_mask=0.0,
+    frequency_masks=0,
+    frequency_mask=0,
+    mixup=0.0,
+)
+TRAIN = Train(
+    seed=0,
+    normalize="log",
+    scale="bin",
+    cache="auto",
+    batch_size=16,
+    epochs=12,
+    optimizer="adam",
+    learning_rate=0.01,
+    schedule="constant",
+    warmup=0.0,
+    weight_decay=0.0,
+    clip_norm=None,
+    label_smoothing=0.0,
+    class_weights="none",
+    monitor="loss",
+    patience=5,
+    precision="float32",
+    jit=False,
+    deterministic=True,
+    tensorboard=False,
+    augment=NO_AUGMENT,
+)
+# Everything that may be drawn at random, at once.
+LIVELY = TRAIN.model_copy(
+    update={
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+        "augment": Augment(
+            time_shift=0.2,
+            time_stretch=0.1,
+            frequency_warp=0.1,
+            time_masks=1,
+            time_mask=0.2,
+            frequency_masks=1,
+            frequency_mask=3,
+            mixup=0.3,
+        ),
+    }
+)
+MODELS: dict[str, Model] = {
+    "rnn": RNN(units=8, dropout=0.1),
+    "cnn": CNN(filters=[4, 4], pool=[[2, 2]] * 2, padding="same", units=8, dropout=0.1),
+    "tcresnet": TCResNet(width=1.0, stem=4, blocks=[6, 8], kernel=3, dropout=0.1),
+    "bcresnet": BCResNet(width=0.5, subbands=1, dropout=0.1),
+    "resnet": ResNet(width=0.25, stem=16, blocks=[16, 32], dropout=0.1),
+    "dscnn": DSCNN(channels=8, blocks=2, dropout=0.1),
+    "transfer": Transfer(
+        backbone="MobileNet", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1
+    ),
+}
+
+
+def make_rows() -> Rows:
+    """Return 120 clips of two labels: a burst in the lower or the upper bins, at a random time."""
+    rows = np.zeros((120, FRAMES, BINS), np.float32)
+    for number, row in enumerate(rows):
+        generator = np.random.default_rng(number)
+        row[:] = generator.normal(size=(FRAMES, BINS))
+        frame, low = generator.integers(2, FRAMES - 2), 0 if number < 60 else BINS // 2
+        row[frame - 2 : frame + 2, low : low + BINS // 2] += 3
+    return rows * np.logspace(-3, 3, BINS, dtype=np.float32) + 5
+
+
+def make_subsets(folder: Path) -> dict[str, Subset]:
+    """Write a store of these clips into `folder`, and return its splits by name."""
+    clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
+    make_store(folder / "x.h5", make_rows(), clips=clips, params=PARAMS)
+    names = ["train", "train", "train", "val", "test"]
+    store = describe(folder / "x.h5")
+    return {
+        name: select_rows(store, [row for row in range(120) if names[row % 5] == name]) for name in set(names)
+    }
+
+
+def build(model: Model, train: Subset, settings: Train) -> Any:
+    """Return the untrained network."""
+    return network.build(model, train, settings, network.measure(train, settings))
+
+
+def train(model: Model, net: Any, subsets: dict[str, Subset], settings: Train, logs: Path) -> None:
+    """Train `net`, which `build` made of `model`."""
+    moments = network.measure(subsets["train"], settings)
+    fit(net, model, (subsets["train"], subsets["val"]), settings, moments=moments, logs=logs)
+
+
+def train_and_save(model: Model, subsets: dict[str, Subset], folder: Path, settings: Train = TRAIN) -> Any:
+    """Train `model`, save it as model.keras in `folder`, with the logs beside it, and return the network."""
+    runtime.start(settings.seed)
+    net = build(model, subsets["train"], settings)
+    train(model, net, subsets, settings, folder / "logs")
+    save(net, folder / "model.keras")
+    return net

@@ -1,0 +1,46 @@
+"""The section `train` of params.yaml, and what a model overrides."""
+
+from typing import Any
+
+import pytest
+
+from pipeline import params
+from pipeline.learning.settings import Train
+from tests.learning.make import NO_AUGMENT, TRAIN
+
+
+def _read(**model_train: Any) -> tuple[Train | None, list[str]]:
+    content = {"train": TRAIN.model_dump(), "models": {"cnn": {"units": 8, "train": model_train}}}
+    return params.check(content, "train", Train, overrides="models.cnn.train")
+
+
+def test_a_model_overrides_train() -> None:
+    """The values under a model's `train` replace those of the section `train`, also within `augment`."""
+    settings, problems = _read(epochs=7, augment={"mixup": 0.5})
+    assert problems == []
+    expected = {"epochs": 7, "augment": NO_AUGMENT.model_copy(update={"mixup": 0.5})}
+    assert settings == TRAIN.model_copy(update=expected)
+
+
+def test_a_problem_in_an_override_is_named_with_its_path() -> None:
+    """The path is in the model's section, also for an unknown key."""
+    _, problems = _read(epochs=0, augment={"mixup": -1.0}, batchsize=3)
+    assert problems == [
+        "params.yaml: models.cnn.train.epochs must be at least 1, is 0",
+        "params.yaml: models.cnn.train.augment.mixup must be at least 0, is -1.0",
+        "params.yaml: models.cnn.train.batchsize is not a parameter; did you mean batch_size?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_decay": 0.1}, "has a weight_decay, which adam ignores"),
+        ({"warmup": 0.1}, "has a warmup, which only schedule cosine uses"),
+        ({"jit": True}, "has jit and deterministic true"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(change: dict[str, Any], message: str) -> None:
+    """If one option would make another useless, the message says which."""
+    _, problems = _read(**change)
+    assert [message in problem for problem in problems] == [True]

@@ -1,10 +1,9 @@
-"""`python -m pipeline.commands.cache`: what DVC leaves undone where a cache is shared."""
+"""`python -m pipeline cache`: what DVC does not do when a team shares a cache."""
 
-import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML
 
-from pipeline.errors import PipelineError, run
+from pipeline.commands import parser
+from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 
 JOBS = 16  # transfers at once, as they wait for the network
@@ -25,23 +25,23 @@ BLOCK = 1 << 20
 LOCK = Path("dvc.lock")
 
 
-def main() -> None:
-    """Send the metrics of all runs, check that dvc.lock fits together, or verify a cache or a remote."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.commands.cache", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    sending = commands.add_parser("metrics", help="send the metrics of every run, which dvc push leaves out")
-    commands.add_parser("lock", help="name stages of dvc.lock that ran on other inputs than others wrote")
-    verifying = commands.add_parser("verify", help="read every object, and name those that are not whole")
-    for command in (sending, verifying):
+def main(arguments: Sequence[str]) -> None:
+    """Push the metrics of all runs, check that dvc.lock is consistent, or verify a cache or a remote."""
+    options = parser("cache")
+    commands = options.add_subparsers(dest="command", required=True)
+    pushing = commands.add_parser("push-metrics", help="push the metrics of every run, which dvc push omits")
+    commands.add_parser("check-lock", help="find inputs in dvc.lock that differ from another stage's output")
+    verifying = commands.add_parser("verify", help="read every object, and name those that are damaged")
+    for command in (pushing, verifying):
         command.add_argument("-r", "--remote", help="a remote's name")
-    verifying.add_argument("--remove", action="store_true", help="delete what is not whole, to get it back")
-    args = parser.parse_args()
+    verifying.add_argument("--remove", action="store_true", help="delete damaged objects, to get them again")
+    args = options.parse_args(arguments)
     try:
         with Repo() as repo:
             match args.command:
-                case "metrics":
-                    print(f"{send_metrics(repo, args.remote)} files of metrics pushed")
-                case "lock":
+                case "push-metrics":
+                    print(f"{push_metrics(repo, args.remote)} metrics files pushed")
+                case "check-lock":
                     _check_lock()
                 case "verify":
                     _verify(repo, args.remote, remove=args.remove)
@@ -49,34 +49,36 @@ def main() -> None:
         raise PipelineError(str(error)) from None
 
 
-def send_metrics(repo: Repo, remote: str | None = None) -> int:
-    """Send the metrics of all runs in the run-cache that are in the cache; return how many files were new.
+def push_metrics(repo: Repo, remote: str | None = None) -> int:
+    """Push the metrics of all runs in the run-cache; return how many files the remote did not have.
 
-    `dvc push` leaves out an output with `cache: false`, as git has it. But git has that of the current
-    commit, and a run is restored from the run-cache only where all of its outputs are.
+    `dvc push` omits outputs with `cache: false`, because git has them. But git has only those of the current
+    commit, and DVC restores a run only if all of its outputs exist.
     """
     in_git = {out.def_path for stage in repo.index.stages for out in stage.outs if not out.use_cache}
     runs = [YAML(typ="safe").load(run) for run in Path(repo.stage_cache.cache_dir).glob("??/*/*")]
     outs = [out for run in runs for out in run["outs"] if out["path"] in in_git]
     metrics = {HashInfo("md5", out["md5"]) for out in outs}
-    here = set(repo.cache.local.oids_exist([each.value for each in metrics]))
-    result = repo.cloud.push([each for each in metrics if each.value in here], jobs=JOBS, remote=remote)
+    cached = set(repo.cache.local.oids_exist([info.value for info in metrics]))
+    result = repo.cloud.push([info for info in metrics if info.value in cached], jobs=JOBS, remote=remote)
     if result.failed:
-        raise PipelineError(f"{len(result.failed)} files of metrics could not be sent: run it again")
+        raise PipelineError(f"{len(result.failed)} metrics files could not be pushed: run it again")
     return len(result.transferred)
 
 
 def _check_lock() -> None:
-    mistakes = list(_odd_inputs(YAML(typ="safe").load(LOCK)["stages"]))
-    if mistakes:
-        raise PipelineError("\n".join(mistakes) + "\nRun make run, commit dvc.lock, and make push")
+    if not LOCK.exists():
+        raise PipelineError(f"{LOCK} is missing: run dvc repro, and commit {LOCK}")
+    problems = list(_odd_inputs(YAML(typ="safe").load(LOCK)["stages"]))
+    if problems:
+        raise PipelineError("\n".join(problems) + "\nRun make run, commit dvc.lock, and run make push")
 
 
 def _odd_inputs(stages: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each input in dvc.lock that is not what a stage there wrote.
+    """Yield one message for each input in dvc.lock that differs from the output that a stage there wrote.
 
-    Where data is not here, `dvc repro --allow-missing` compares paths that are alike alone, and so not a
-    folder with the files in it that several stages wrote.
+    `dvc repro --allow-missing` does not find all of these. If data is missing, it compares only equal paths,
+    and so not a folder with the outputs inside it.
     """
     outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
     for name, stage in stages.items():
@@ -92,7 +94,7 @@ def _odd_inputs(stages: dict[str, Any]) -> Iterator[str]:
                 tree.digest()
                 written = tree.hash_info.value
             if written not in (None, dep["md5"]):
-                yield f"dvc.lock: {name} ran on another {path}, {dep['md5']}, than was written, {written}"
+                yield f"dvc.lock: {name} read {path} as {dep['md5']}, but it was written as {written}"
 
 
 def _parents(path: str) -> set[str]:
@@ -107,28 +109,30 @@ def _verify(repo: Repo, remote: str | None, *, remove: bool) -> None:
     if not broken:
         return
     if remove:
-        # Where a folder's list is in a remote, DVC takes all of its files to be there, and sends none.
+        # If a remote has the list of a folder, DVC assumes that it has all of its files, and pushes none.
         for oid in {*broken, *(_lists(place, broken) if remote else ())}:
             for path in names.get(oid, []):
                 if not remote and _same(Path(path), Path(place.oid_to_path(oid))):
                     Path(path).unlink()
             place.fs.remove(place.oid_to_path(oid))
         get_index(place).clear()
-    lines = [f"{place.oid_to_path(oid)}: {', '.join(names.get(oid, ['of another state']))}" for oid in broken]
+    lines = [
+        f"{place.oid_to_path(oid)}: {', '.join(names.get(oid, ['of another commit']))}" for oid in broken
+    ]
     again = (
-        "run make push EXPERIMENTS=origin where they are whole"
+        "run make push EXPERIMENTS=origin in a clone whose files are intact"
         if remote
         else "run dvc repro --pull, or dvc repro"
     )
     raise PipelineError(
-        f"{len(broken)} objects in the {name} do not have the content that their names tell:\n"
+        f"{len(broken)} objects in the {name} are damaged:\n"
         + "\n".join(f"  {line}" for line in lines)
-        + f"\n{f'They are deleted: {again}' if remove else 'Delete them with --remove, then ' + again}"
+        + f"\n{f'They were deleted: {again}' if remove else 'Delete them with --remove, then ' + again}"
     )
 
 
 def _lists(place: Any, oids: list[str]) -> Iterator[str]:
-    """Yield the ids of the folders at `place` that have one of `oids` among their files."""
+    """Yield the ids of the folders in `place` that contain one of the files `oids`."""
     for oid in place.all():
         if oid.endswith(".dir") and oid not in oids:
             files = json.loads(place.fs.cat_file(place.oid_to_path(oid)))
@@ -137,7 +141,7 @@ def _lists(place: Any, oids: list[str]) -> Iterator[str]:
 
 
 def _broken(place: Any, name: str) -> Iterator[str]:
-    """Read all objects at `place`, many at once; yield the ids of those whose md5 is another."""
+    """Read all objects in `place`, several at once; yield the ids of those whose md5 does not match."""
     oids = list(place.all())
     with Progress(len(oids), "objects", f"verify {name}") as progress, ThreadPoolExecutor(JOBS) as pool:
         for oid, found in zip(oids, pool.map(partial(_md5, place), oids), strict=True):
@@ -155,7 +159,7 @@ def _md5(place: Any, oid: str) -> str:
 
 
 def _outputs(repo: Repo) -> dict[str, list[str]]:
-    """The paths of the current state's outputs by the ids of their content, those within folders too."""
+    """Return the paths of all outputs, and of the files in output folders, by the id of their content."""
     found: dict[str, list[str]] = {}
     for stage in repo.index.stages:
         for out in stage.outs:
@@ -167,7 +171,3 @@ def _outputs(repo: Repo) -> dict[str, list[str]]:
 
 def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,17 +1,19 @@
-"""`python -m pipeline.commands.check`: report every mistake in params.yaml at once."""
+"""`python -m pipeline check`: find every mistake in params.yaml at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from pipeline.commands import parser
 from pipeline.corpus.archive import Archive, Unpacking
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Naming
 from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
-from pipeline.errors import PipelineError, run
+from pipeline.errors import PipelineError
 from pipeline.features import Feature
-from pipeline.learning.fit import Train
+from pipeline.learning.settings import Train
 from pipeline.models import Model
-from pipeline.params import FILE, check, load, unknown
+from pipeline.params import FILE, check, check_plugin, load, unknown
 from pipeline.report.examples import Examples
 from pipeline.report.page import Report
 
@@ -24,70 +26,64 @@ SECTIONS: dict[str, Any] = {
     "examples": Examples,
     "report": Report,
 }
-# A choice is the name of one of the sections under another key.
+# A choice is the name of a section in a group.
 CHOICES = {"dataset": "datasets", "feature": "features", "model": "models"}
+PLUGINS: dict[str, Any] = {"features": Feature, "models": Model}
 
 
-def main() -> None:
-    """Check the whole file; raise PipelineError with a line for each mistake."""
+def main(arguments: Sequence[str]) -> None:
+    """Check the whole file. Raises PipelineError with one line per problem."""
+    parser("check").parse_args(arguments)
     params = load()
-    mistakes = mistakes_in(params)
-    if mistakes:
-        raise PipelineError("\n".join(mistakes))
+    problems = problems_in(params)
+    if problems:
+        raise PipelineError("\n".join(problems))
     print(f"{FILE}: no mistakes; dataset {params['dataset']}, {params['feature']} → {params['model']}")
 
 
-def mistakes_in(params: dict[str, Any]) -> list[str]:
-    """Return a line for each mistake in the content of params.yaml."""
+def problems_in(params: dict[str, Any]) -> list[str]:
+    """Return one line for each problem in `params`, the content of params.yaml."""
     known = [*CHOICES, *CHOICES.values(), *SECTIONS]
-    found = [f"{FILE}: {unknown(key, key, known)}" for key in params if key not in known]
+    problems = [f"{FILE}: {unknown(key, key, known)}" for key in params if key not in known]
     for key, kind in SECTIONS.items():
-        found += check(params, key, kind)[1]
+        problems += check(params, key, kind)[1]
     for choice, group in CHOICES.items():
-        found += _mistakes_in_choice(params, choice, group)
-    return found or _mistakes_between_sections(params)
+        problems += _problems_in_group(params, choice, group)
+    return problems or _problems_between_sections(params)
 
 
-def _mistakes_in_choice(params: dict[str, Any], choice: str, group: str) -> list[str]:
-    sections, found = check(params, group, dict[str, Any])
+def _problems_in_group(params: dict[str, Any], choice: str, group: str) -> list[str]:
+    sections, problems = check(params, group, dict[str, Any])
     if sections is None:
-        return found
-    chosen, found = check(params, choice, str)
+        return problems
+    chosen, problems = check(params, choice, str)
     if chosen is not None and chosen not in sections:
-        found.append(f"{FILE}: {choice} must be one of {', '.join(sections)}, is {chosen!r}")
+        problems.append(f"{FILE}: {choice} must be one of {', '.join(sections)}, is {chosen!r}")
     for name in sections:
+        key = f"{group}.{name}"
         if "." in name:
-            found.append(f"{FILE}: {group}.{name} must have no dot in its name: DVC reads it as a step down")
-            continue
-        try:
-            found += check(params, f"{group}.{name}", _kind(group, name))[1]
-        except PipelineError as error:
-            found.append(str(error))
-    return found
+            problems.append(f"{FILE}: {key} must not have a dot in its name: DVC reads it as a path")
+        elif group in PLUGINS:
+            problems += check_plugin(params, key, PLUGINS[group])[1]
+        else:
+            problems += check(params, key, Demo if name == "demo" else Archive)[1]
+    return problems
 
 
-def _kind(group: str, name: str) -> Any:
-    match group:
-        case "features":
-            return Feature.named(name)
-        case "models":
-            return Model.named(name)
-        case _:
-            return Demo if name == "demo" else Archive
-
-
-def _mistakes_between_sections(params: dict[str, Any]) -> list[str]:
-    found = []
+def _problems_between_sections(params: dict[str, Any]) -> list[str]:
+    problems = []
     audio = Audio(**params["audio"])
     for name, section in params["features"].items():
-        found += Feature.named(name)(**section).mistakes(audio.sample_rate, audio.samples)
+        feature = Feature.restore(section)
+        problems += [
+            f"{FILE}: features.{name} {problem}"
+            for problem in feature.problems(audio.sample_rate, audio.samples)
+        ]
     for name in params["models"]:
-        found += check(params, "train", Train, over=f"models.{name}.train")[1]
+        problems += check(params, "train", Train, overrides=f"models.{name}.train")[1]
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
-        found.append(f"{FILE}: datasets.{dataset}.url must be a URL or a path, is null; dataset is {dataset}")
-    return found
-
-
-if __name__ == "__main__":
-    run(main)
+        problems.append(
+            f"{FILE}: datasets.{dataset}.url must be a URL or a path, is null; dataset is {dataset}"
+        )
+    return problems

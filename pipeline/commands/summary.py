@@ -1,33 +1,34 @@
-"""`python -m pipeline.commands.summary`: what came of the last run, and where to look."""
+"""`python -m pipeline summary`: the scores of the last run, and where its results are."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import PipelineError, run
+from pipeline.commands import parser
+from pipeline.errors import PipelineError
 from pipeline.params import load
 
 METRICS = Path("results/metrics.json")
 
 
-def main() -> None:
-    """Print the test metrics and the places of the results."""
+def main(arguments: Sequence[str]) -> None:
+    """Print the scores on the test clips. Raises PipelineError if there are none."""
+    parser("summary").parse_args(arguments)
     params = load()
     if not METRICS.exists():
         raise PipelineError(f"{METRICS} is missing: run dvc repro")
     scores = json.loads(METRICS.read_text(encoding="utf-8"))
+    low, high = scores["low_95"], scores["high_95"]
     print(
         f"""
 {params["dataset"]}: {params["feature"]} → {params["model"]}, {scores["clips"]} test clips
-  accuracy  {scores["accuracy"]:.3f}
+  accuracy  {scores["accuracy"]:.3f}   95% confidence interval {low:.3f} to {high:.3f}
   macro F1  {scores["macro_f1"]:.3f}
   loss      {scores["loss"]:.3f} nats
 
-results/report.html        all of it, to look at and to listen to
-{METRICS}       the scores, by label too (dvc metrics show)
-results/predictions.csv    every test clip (dvc plots show: confusion matrix, training curves)
+results/report.html        the whole run as one page: open it in a browser
+{METRICS}       these scores (dvc metrics show)
+results/labels.csv         precision and recall of each label (dvc plots show)
+results/predictions.csv    the prediction for each test clip
 models/model.keras         the trained model"""
     )
-
-
-if __name__ == "__main__":
-    run(main)

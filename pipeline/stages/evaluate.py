@@ -1,4 +1,4 @@
-"""models/model.keras + the test clips → results: metrics, predictions, and what plots are made of."""
+"""models/model.keras and the test clips → results: metrics, predictions, and the tables behind the plots."""
 
 import json
 from pathlib import Path
@@ -6,27 +6,46 @@ from pathlib import Path
 from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
-from pipeline.files import replacing, write_csv
-from pipeline.learning import batches, evaluation, runtime
+from pipeline.files import atomic_write, write_csv
+from pipeline.learning import evaluation, runtime
+from pipeline.learning.batches import load_subset
+from pipeline.learning.evaluation import LabelScore
+
+RESULTS = Path("results")
 
 
 def main() -> None:
-    """Predict the test clips with the trained model and write how well that went."""
+    """Predict the test clips with the trained model and score the predictions."""
     feature = params.read("feature", str)
-    test = batches.side("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    log = json.loads((RESULTS / "train/metrics.json").read_text(encoding="utf-8"))
+    speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
     runtime.start(seed=0)
     import keras
 
     model = keras.models.load_model("models/model.keras")
     probabilities = evaluation.predict(model, test)
-    scores = evaluation.score(test.targets, probabilities, test.labels)
     best = probabilities.argmax(axis=1)
-    speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
-    scores["accuracy_95"] = evaluation.interval(best == test.targets, [speakers[clip] for clip in test.clips])
-    with replacing(Path("results/metrics.json")) as part:
-        part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    scores = evaluation.score(test.targets, probabilities)
+    interval = evaluation.interval(best == test.targets, [speakers[clip] for clip in test.clips])
+    metrics = {
+        **scores,
+        "low_95": interval["low"],
+        "high_95": interval["high"],
+        "epoch": log["best"]["epoch"],
+    }
+    with atomic_write(RESULTS / "metrics.json") as part:
+        part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     write_csv(
-        Path("results/predictions.csv"),
+        RESULTS / "labels.csv",
+        list(LabelScore._fields),
+        (
+            (row.label, f"{row.precision:.6f}", f"{row.recall:.6f}", f"{row.f1:.6f}", row.clips)
+            for row in evaluation.score_labels(test.targets, probabilities, test.labels)
+        ),
+    )
+    write_csv(
+        RESULTS / "predictions.csv",
         ["clip", "truth", "prediction", "probability"],
         (
             (clip, test.labels[truth], test.labels[guess], f"{row[guess]:.6f}")
@@ -35,15 +54,14 @@ def main() -> None:
     )
     points = evaluation.precision_recall(test.targets, probabilities, test.labels)
     write_csv(
-        Path("results/precision_recall.csv"),
+        RESULTS / "precision_recall.csv",
         ["label", "recall", "precision"],
         ((label, f"{recall:.6f}", f"{precision:.6f}") for label, recall, precision in points),
     )
-    write_csv(Path("results/layers.csv"), ["layer", "kind", "output", "parameters"], evaluation.layers(model))
-    low, high = scores["accuracy_95"]["low"], scores["accuracy_95"]["high"]
+    write_csv(RESULTS / "layers.csv", ["layer", "kind", "output", "parameters"], evaluation.layers(model))
     print(
-        f"test: accuracy {scores['accuracy']:.3f} ({low:.3f} to {high:.3f} at 95 %), macro F1"
-        f" {scores['macro_f1']:.3f}, {len(best)} clips"
+        f"test: accuracy {scores['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f} at 95 %),"
+        f" macro F1 {scores['macro_f1']:.3f}, {scores['clips']} clips"
     )
 
 

@@ -1,6 +1,6 @@
+"""`python -m pipeline check`."""
+
 import copy
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline import params
-from pipeline.commands.check import mistakes_in
-from tests.project import ROOT
+from pipeline.commands.check import problems_in
+from tests.project import ROOT, pipeline
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _keys(section: Any) -> Iterator[str]:
 
 def test_the_committed_file_has_no_mistake(content: dict[str, Any]) -> None:
     """params.yaml as committed passes its own check."""
-    assert mistakes_in(content) == []
+    assert problems_in(content) == []
 
 
 def test_no_parameter_is_hidden_from_the_run_cache(content: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def test_no_parameter_is_hidden_from_the_run_cache(content: dict[str, Any]) -> N
 
 
 def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) -> None:
-    """Mistakes of several sections, chosen or not, come in one report."""
+    """Problems in several sections, chosen or not, are listed together."""
     content["audio"]["sample_rate"] = -1
     content["features"]["mfcc"]["n_mfcc"] = 200
     content["models"]["cnn"]["filters"] = [0]
@@ -45,12 +45,12 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
     content["datasets"]["own"]["url"] = "ftp://host/clips.zip"
     content["datasets"]["demo"]["sede"] = 1
     content["other"] = content["modle"] = 1
-    lines = mistakes_in(content)
+    lines = problems_in(content)
     for path in (
         "audio.sample_rate must be above 0, is -1",
         "features.mfcc must have n_mfcc no greater than n_mels",
         "models.cnn.filters[0] must be above 0, is 0",
-        "split must have shares (train, val, test) that sum to 1, they sum to 0.7",
+        "split must have train, val and test that sum to 1, but their sum is 0.7",
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
         "datasets.demo.sede is not a parameter; did you mean seed?",
@@ -63,67 +63,72 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
 
 @pytest.mark.parametrize(("choice", "group"), [("dataset", "datasets"), ("feature", "features")])
 def test_a_choice_must_be_there(content: dict[str, Any], choice: str, group: str) -> None:
-    """What is chosen must be one of the sections, which the message lists."""
+    """A choice must be the name of a section; the message lists them."""
     content[choice] = "other"
     expected = f"params.yaml: {choice} must be one of {', '.join(content[group])}, is 'other'"
-    assert mistakes_in(content) == [expected]
+    assert problems_in(content) == [expected]
 
 
 def test_a_dot_in_a_name_is_refused(content: dict[str, Any]) -> None:
-    """A name with a dot is an error, as DVC would look for a nested parameter."""
+    """A name with a dot is an error, because DVC would look for a nested parameter."""
     content["datasets"]["v0.02"] = content["datasets"]["own"]
-    assert mistakes_in(content) == [
-        "params.yaml: datasets.v0.02 must have no dot in its name: DVC reads it as a step down"
+    assert problems_in(content) == [
+        "params.yaml: datasets.v0.02 must not have a dot in its name: DVC reads it as a path"
     ]
 
 
 def test_a_feature_without_code_is_named(content: dict[str, Any]) -> None:
-    """A section under features without its file says which file is expected."""
-    content["features"]["cqt"] = {}
-    assert mistakes_in(content) == [
-        "params.yaml: features.cqt has no code: expected pipeline/features/cqt.py with a class Cqt"
+    """A kind without a file is named with the file that is expected; so is a section without a kind."""
+    content["features"]["mine"] = {"kind": "cqt"}
+    content["features"]["other"] = {"n_mels": 64}
+    assert problems_in(content) == [
+        "params.yaml: features.mine: cqt has no code: expected pipeline/features/cqt.py with a class Cqt",
+        "params.yaml: features.other.kind is missing: set it to the name of a file in pipeline/features",
     ]
 
 
+def test_two_sections_may_have_the_same_kind(content: dict[str, Any]) -> None:
+    """A section's kind names its code, so log-mel with 40 and with 64 bands are features side by side."""
+    content["features"]["logmel64"] = {**content["features"]["logmel"], "n_mels": 64}
+    content["feature"] = "logmel64"
+    assert problems_in(content) == []
+    content["features"]["logmel64"]["n_mfcc"] = 13
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: features.logmel64.n_mfcc is not a parameter")
+
+
 def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict[str, Any]) -> None:
-    """n_fft above the samples of a clip is a mistake of the file, found without any audio."""
+    """If n_fft exceeds the samples of a clip, `check` finds it without any audio."""
     content["audio"]["duration"] = 1e-6
-    (mistake,) = mistakes_in(content)
-    assert mistake.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: audio must have at least one sample: sample_rate 22050 Hz times")
     content["audio"]["duration"] = 0.01
-    (mistake,) = mistakes_in(content)
-    assert mistake.startswith("params.yaml: features.stft has no frame in 220 samples: lower its n_fft")
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: features.stft has no frame in 220 samples: lower its n_fft")
 
 
 def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> None:
-    """fmin at half of audio.sample_rate leaves no mel band, which is a mistake of the file."""
+    """If fmin is half of audio.sample_rate there is no mel band, and `check` finds it."""
     content["features"]["logmel"].update(fmin=11025.0, fmax=None)
-    (mistake,) = mistakes_in(content)
-    assert "features.logmel.fmin must be below half of audio.sample_rate, 11025 Hz, is 11025" in mistake
+    (problem,) = problems_in(content)
+    assert "features.logmel must have fmin below half of audio.sample_rate, 11025 Hz, has 11025" in problem
     content["features"]["logmel"]["fmin"] = 11024.0
-    assert mistakes_in(content) == []
+    assert problems_in(content) == []
 
 
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:
     """The chosen data set needs a URL; one that is not chosen does not."""
     content["dataset"] = "own"
-    assert mistakes_in(content) == [
+    assert problems_in(content) == [
         "params.yaml: datasets.own.url must be a URL or a path, is null; dataset is own"
     ]
 
 
-def test_the_command_ends_with_the_message_alone(content: dict[str, Any], tmp_path: Path) -> None:
-    """`python -m pipeline.commands.check` prints the mistakes without a traceback and fails."""
+def test_the_command_prints_only_the_message(content: dict[str, Any], tmp_path: Path) -> None:
+    """`python -m pipeline check` prints the problems without a traceback and fails."""
     del content
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(text.replace("sample_rate: 22050", "sample_rate: -1"))
-    result = subprocess.run(
-        [sys.executable, "-m", "pipeline.commands.check"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = pipeline("check", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip() == "params.yaml: audio.sample_rate must be above 0, is -1"

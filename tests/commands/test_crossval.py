@@ -1,4 +1,4 @@
-"""`python -m pipeline.commands.crossval`."""
+"""`python -m pipeline crossval`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.project import Project
 
 
 def test_mean_and_deviation_are_those_of_a_sample() -> None:
-    """Over the folds: the mean, and the deviation with n - 1."""
+    """Mean and deviation over the folds; the deviation has n - 1 as its divisor."""
     found = [{"accuracy": a, "macro_f1": a / 2, "loss": 1.0} for a in (0.8, 0.9, 1.0)]
     summary = crossval.summarise(found)
     assert summary["accuracy"] == pytest.approx({"mean": 0.9, "deviation": 0.1})
@@ -21,20 +21,20 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
 
 @pytest.mark.tensorflow
 def test_every_clip_is_tested_once(finished: Path, tmp_path: Path) -> None:
-    """Of three folds all clips are tested; mean and deviation are written; again, the same."""
+    """Three folds test every clip once, and a second run writes the same file."""
     project = Project(tmp_path / "home" / "project", copied=finished)
     written = []
     for _ in range(2):
-        output = project.run("python", "-m", "pipeline.commands.crossval", "--folds", "3")
+        output = project.run("python", "-m", "pipeline", "crossval", "--folds", "3")
         written.append((project.path / "results/crossval.json").read_bytes())
     result = json.loads(written[0])
     clips = (project.path / "data/clips.csv").read_text().count("\n") - 1
     assert sum(fold["clips"] for fold in result["folds"]) == clips
     accuracies = [fold["accuracy"] for fold in result["folds"]]
     assert result["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
-    assert f"deviation of the folds {np.std(accuracies, ddof=1):.4f}" in output
-    assert all(fold["accuracy_95"]["low"] <= fold["accuracy"] for fold in result["folds"])
+    assert f"deviation over the folds {np.std(accuracies, ddof=1):.4f}" in output
+    assert all(fold["low_95"] <= fold["accuracy"] <= fold["high_95"] for fold in result["folds"])
     assert written[0] == written[1]
     assert "--folds must be at least 3" in project.fails(
-        "python", "-m", "pipeline.commands.crossval", "--folds", "2"
+        "python", "-m", "pipeline", "crossval", "--folds", "2"
     )

@@ -1,0 +1,58 @@
+"""`python -m pipeline summary`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import summary
+from pipeline.errors import PipelineError
+from tests.project import pipeline
+
+SCORES = {
+    "accuracy": 0.8125,
+    "macro_f1": 0.75,
+    "loss": 0.5,
+    "clips": 48,
+    "low_95": 0.7,
+    "high_95": 0.9,
+    "epoch": 3,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with parameters and no results."""
+    (tmp_path / "params.yaml").write_text("{dataset: own, feature: mfcc, model: cnn}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_scores_of_the_last_run_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data set, feature, model and scores are those of params.yaml and metrics.json."""
+    (folder / "results").mkdir()
+    (folder / "results/metrics.json").write_text(json.dumps(SCORES))
+    summary.main([])
+    printed = capsys.readouterr().out
+    assert "own: mfcc → cnn, 48 test clips" in printed
+    assert "accuracy  0.812   95% confidence interval 0.700 to 0.900" in printed
+    assert "macro F1  0.750" in printed
+    assert "loss      0.500 nats" in printed
+
+
+def test_without_a_run_the_message_says_what_to_do(folder: Path) -> None:
+    """If there are no scores, the command fails with one message."""
+    del folder
+    with pytest.raises(PipelineError, match=r"results/metrics\.json is missing: run dvc repro"):
+        summary.main([])
+
+
+@pytest.mark.tensorflow
+def test_every_file_that_it_names_exists(finished: Path) -> None:
+    """After a run, each path in the first column of the lower part is a file."""
+    result = pipeline("summary", cwd=finished)
+    paths = [
+        line.split()[0] for line in result.stdout.splitlines() if line.startswith(("results/", "models/"))
+    ]
+    assert len(paths) == 5
+    assert all((finished / path).is_file() for path in paths)

@@ -1,4 +1,4 @@
-"""A real headless Chromium, in which pages are looked at."""
+"""A headless Chromium that opens pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from selenium import webdriver
 
 @contextmanager
 def opened(page: Path, *, width: int, dark: bool) -> Iterator[webdriver.Chrome]:
-    """Open `page` from disk, without a network, `width` pixels wide; skip where there is no Chromium."""
+    """Open `page` from disk, without a network, `width` pixels wide. Skip the test without Chromium."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not chromedriver:
-        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
+        pytest.skip("there are no chromium and chromedriver: run make servers as root")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
@@ -38,7 +38,7 @@ def opened(page: Path, *, width: int, dark: bool) -> Iterator[webdriver.Chrome]:
 
 
 def durations(driver: webdriver.Chrome) -> list[float]:
-    """Return how long each player of the page plays, in seconds, once all have looked into their sounds."""
+    """Return the duration of each player on the page, in seconds, after all have loaded their sounds."""
     found: list[float] = driver.execute_async_script(
         """
         const done = arguments[0];
@@ -55,7 +55,7 @@ def durations(driver: webdriver.Chrome) -> list[float]:
 
 
 def unreadable(driver: webdriver.Chrome) -> list[str]:
-    """Return the words whose contrast with what is behind them is below 4.5 to 1 (WCAG 2.1, 1.4.3)."""
+    """Return the words whose contrast with their background is below 4.5 to 1 (WCAG 2.1, 1.4.3)."""
     found: list[str] = driver.execute_script(
         """
         const channels = colour => (colour.match(/[\\d.]+/g) || []).map(Number);

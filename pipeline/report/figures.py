@@ -1,7 +1,7 @@
-"""How a picture is drawn and written: on paper of any colour, and the same bytes each time.
+"""Draw figures for light and dark pages, and write them as the same bytes each time.
 
-A picture on the page is SVG whose lines and letters take the colour of the text around them, so that it
-reads in light and dark. matplotlib's Figure is used without pyplot: nothing here needs a screen.
+A figure on a page is SVG. Its lines and text have the colour of the text around it, so it is readable on any
+background. The figures do not use pyplot, so they need no screen.
 """
 
 import html
@@ -9,15 +9,18 @@ import io
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from cycler import cycler
-from matplotlib.figure import Figure
 
-# Stands for the colour of the surrounding text until the SVG is written.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# A placeholder, which `svg` replaces by the colour of the surrounding text.
 INK = "#123456"
-# Of lines and bars, to be told apart on white and on black, by colour-blind eyes too: Okabe & Ito 2008.
+# The colours of lines and bars. Colour-blind readers can distinguish them, on white and on black: Okabe & Ito
+# 2008.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c8c")
 STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
@@ -43,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+# The settings of matplotlib that get the colour `ink`.
 INKED: tuple[Any, ...] = (
     "axes.edgecolor",
     "axes.labelcolor",
@@ -55,34 +59,37 @@ INKED: tuple[Any, ...] = (
 
 
 def styled(ink: str = INK) -> Any:
-    """Return a context in which figures are made and drawn into, with lines and letters of colour `ink`."""
+    """Return a context manager in which to make and draw figures, with lines and text of colour `ink`."""
     return mpl.rc_context({**STYLE, **dict.fromkeys(INKED, ink)})
 
 
-def blank(width: float, height: float) -> Figure:
-    """Return an empty figure of `width` by `height` inches, at 96 pixels each on a page."""
+def blank(width: float, height: float) -> "Figure":
+    """Return an empty figure of `width` by `height` inches. On a page, an inch is 96 pixels."""
+    from matplotlib.figure import Figure  # slow to import, and `python -m pipeline check` draws nothing
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(figure: Figure, name: str) -> str:
-    """Return `figure` as an `<svg>` element to stand in a page, said to be `name` to who cannot see it."""
-    content = _written(figure, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+def svg(figure: "Figure", name: str) -> str:
+    """Return `figure` as an `<svg>` element for a page. `name` describes it to screen readers."""
+    content = _render(figure, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = content.decode("utf-8")
     text = text[text.index("<svg ") :].replace(INK, "currentColor")
-    # Only what is referred to needs an id, and a page has one of each.
+    # Remove ids that nothing refers to: an id may occur only once on a page.
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name)}" ', 1)
 
 
-def write_png(figure: Figure, path: Path) -> None:
-    """Write `figure` on white."""
-    path.write_bytes(_written(figure, format="png", facecolor="white", metadata={"Software": None}))
+def write_png(figure: "Figure", path: Path) -> None:
+    """Write `figure` to `path` as a PNG with a white background."""
+    path.write_bytes(_render(figure, format="png", facecolor="white", metadata={"Software": None}))
 
 
-def _written(figure: Figure, **how: Any) -> bytes:
+def _render(figure: "Figure", **options: Any) -> bytes:
+    """Return `figure` as a file. `options` are those of matplotlib's `savefig`."""
     file = io.BytesIO()
     with styled(), warnings.catch_warnings():
-        # A label in letters that matplotlib's font is without: a browser has others.
+        # A label may have characters that matplotlib's font does not have. Browsers have other fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, **how)
+        figure.savefig(file, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Pages that open from disk, in one file: Jinja2's templates, pictures and sounds inside."""
+"""Render HTML pages that are one file, with figures and sounds inside, from Jinja2 templates."""
 
 import base64
 from pathlib import Path
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the page that `template`, a file in templates/, makes of `values`; text in them is escaped."""
+    """Return the page that `template`, a file in templates/, gives for `values`. Their text is escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -21,10 +21,10 @@ def render(template: str, **values: Any) -> str:
 
 
 def embedded(content: bytes, kind: str) -> str:
-    """Return the address under which a page holds a file within itself; `kind` is its type, `audio/flac`."""
+    """Return a data URL, with which a page contains a file. `kind` is its MIME type, such as `audio/flac`."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def markup(svg: str) -> Markup:
-    """Return a picture that `pipeline.report.figures` made as what a template need not escape."""
-    return Markup(svg)  # noqa: S704 - made here, its words escaped there
+    """Return `svg`, from `pipeline.report.figures`, marked so that a template does not escape it."""
+    return Markup(svg)  # noqa: S704 - `figures` has escaped its text

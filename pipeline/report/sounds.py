@@ -1,4 +1,4 @@
-"""Waveforms as files that a browser plays."""
+"""Encode waveforms as files that a browser plays."""
 
 import io
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def flac(samples: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Return `samples` (samples,), full scale ±1, as a FLAC file of 16 bits; beyond full scale it is cut."""
+    """Return the waveform `samples` (samples,) as a 16-bit FLAC file. Values beyond ±1 are clipped."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(samples, -1, 1), sample_rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()

@@ -1,27 +1,29 @@
-"""data/waveforms.h5 + data/features → results/examples: a clip of each label, to look at and listen to."""
+"""data/waveforms.h5, data/features → results/examples: one clip of each label, as pictures and sounds."""
 
 from pathlib import Path
 from typing import Any
 
 from pipeline import params
 from pipeline.errors import run
-from pipeline.files import replacing
+from pipeline.files import atomic_write
 from pipeline.progress import Progress
 from pipeline.report import examples
-from pipeline.store.layout import checked
+from pipeline.store.current import open_current
 
 
 def main() -> None:
-    """Draw the chosen clips and their features, and make these heard."""
-    how = params.read("examples", examples.Examples)
+    """Draw the chosen clips and their features, and make them audible."""
+    settings = params.read("examples", examples.Examples)
     names = params.read("features", dict[str, Any])
-    waveforms = checked(Path("data/waveforms.h5"), None)
-    features = [checked(Path(f"data/features/{name}.h5"), name, beside=waveforms) for name in names]
+    waveforms = open_current(Path("data/waveforms.h5"), None)
+    features = [
+        open_current(Path(f"data/features/{name}.h5"), name, same_clips_as=waveforms) for name in names
+    ]
     with (
-        replacing(Path("results/examples")) as part,
+        atomic_write(Path("results/examples")) as part,
         Progress(len(waveforms.labels), "clips", "examples") as bar,
     ):
-        for _ in examples.write(part, waveforms, features, how):
+        for _ in examples.write(part, waveforms, features, settings):
             bar.update(1)
 
 

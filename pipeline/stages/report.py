@@ -6,10 +6,12 @@ from typing import Any
 from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
-from pipeline.files import replacing
+from pipeline.files import atomic_write, read_csv
 from pipeline.report.page import Report, Run, page
-from pipeline.store.layout import checked
+from pipeline.store.current import open_current
+from pipeline.store.layout import digests
 
+CLIPS = Path("data/clips.csv")
 PAGE = Path("results/report.html")
 LARGE = 15_000_000  # bytes
 
@@ -20,7 +22,7 @@ def main() -> None:
     dataset = params.read("dataset", str)
     feature = params.read("feature", str)
     model = params.read("model", str)
-    how = params.read("report", Report)
+    settings = params.read("report", Report)
     shown = {
         "dataset": dataset,
         f"datasets.{dataset}": params.read(f"datasets.{dataset}", section),
@@ -33,22 +35,25 @@ def main() -> None:
         f"models.{model}": params.read(f"models.{model}", section),
         "train": params.read("train", section),
         "examples": params.read("examples", section),
-        "report": how.model_dump(),
+        "report": settings.model_dump(),
     }
-    waveforms = checked(Path("data/waveforms.h5"), None)
-    found = Run(
+    waveforms = open_current(Path("data/waveforms.h5"), None)
+    this_run = Run(
         params=shown,
-        clips=clips.read(Path("data/clips.csv")),
+        clips=clips.read(CLIPS),
+        clips_checksum=digests([CLIPS.read_bytes()])[0].tobytes().hex(),
+        splits={row["clip"]: row["split"] for row in read_csv(Path("data/split.csv"))},
+        rejects=read_csv(Path("data/rejects.csv")),
         waveforms=waveforms,
-        feature=checked(Path(f"data/features/{feature}.h5"), feature, beside=waveforms),
-        folder=Path("results"),
+        feature=open_current(Path(f"data/features/{feature}.h5"), feature, same_clips_as=waveforms),
+        results=Path("results"),
     )
-    with replacing(PAGE) as part:
-        part.write_text(page(found, how), encoding="utf-8")
+    with atomic_write(PAGE) as part:
+        part.write_text(page(this_run, settings), encoding="utf-8")
         size = part.stat().st_size
     print(f"{PAGE}: {size / 1e6:.1f} MB")
     if size > LARGE:
-        print(f"above {LARGE / 1e6:.0f} MB a page opens slowly: lower audio.duration, or report.mistakes")
+        print(f"above {LARGE / 1e6:.0f} MB a page opens slowly: lower audio.duration or report.mistakes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How pictures are written."""
+"""Figures are written as the same bytes, in the colours of the page."""
 
 import re
 import warnings
@@ -9,7 +9,7 @@ import pytest
 from pipeline.report.figures import INK, blank, styled, svg, write_png
 
 
-def _picture(label: str = "time (s)") -> str:
+def _figure(label: str = "time (s)") -> str:
     with styled():
         figure = blank(3, 2)
         axes = figure.subplots()
@@ -18,37 +18,37 @@ def _picture(label: str = "time (s)") -> str:
         return svg(figure, f'the name <"{label}">')
 
 
-def test_a_picture_is_the_same_bytes_each_time() -> None:
-    """No date, version or random id is in it."""
-    one = _picture()
-    assert one == _picture()
-    assert not re.search(r"matplotlib|\d{4}-\d\d-\d\d|<metadata", one, re.IGNORECASE)
+def test_an_svg_has_the_same_bytes_each_time() -> None:
+    """An SVG contains no date, version or random id."""
+    content = _figure()
+    assert content == _figure()
+    assert not re.search(r"matplotlib|\d{4}-\d\d-\d\d|<metadata", content, re.IGNORECASE)
 
 
-def test_its_ink_is_that_of_the_text_around() -> None:
-    """Lines and letters have the page's colour, so that it reads on any paper; none is black or white."""
-    content = _picture()
+def test_an_svg_has_the_colour_of_the_surrounding_text() -> None:
+    """Lines and text have the page's colour, and none of them is black or white."""
+    content = _figure()
     assert "currentColor" in content
     assert INK not in content
     assert not re.search(r"#000000|#ffffff|\bblack\b|\bwhite\b", content)
 
 
-def test_words_are_shown_as_they_are() -> None:
-    """A label like a formula is not set as one, and what looks like HTML stays text."""
-    content = _picture("$a_b$ & <c>")
+def test_labels_are_shown_as_plain_text() -> None:
+    """A label that looks like a formula or like HTML is shown as text."""
+    content = _figure("$a_b$ & <c>")
     assert "$a_b$ &amp; &lt;c&gt;" in content
     assert 'aria-label="the name &lt;&quot;$a_b$ &amp; &lt;c&gt;&quot;&gt;"' in content
 
 
-def test_letters_that_the_font_is_without_are_no_warning() -> None:
-    """Labels in any script are drawn, silently: a browser has the fonts."""
+def test_a_label_in_any_script_is_written_without_a_warning() -> None:
+    """A label with characters that matplotlib's font does not have is in the SVG as text."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "はい" in _picture("はい")
+        assert "はい" in _figure("はい")
 
 
-def test_an_image_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    """A PNG on white has no date or version in it either."""
+def test_a_png_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """A PNG contains no date or version."""
     for name in ("one", "two"):
         with styled("black"):
             figure = blank(2, 1)
@@ -61,8 +61,8 @@ def test_an_image_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#1c1f24"])
-def test_lines_are_told_from_the_paper(background: str) -> None:
-    """Each line's colour has a contrast of 2 to 1 at least with the page's cards, light and dark."""
+def test_lines_stand_out_from_the_background(background: str) -> None:
+    """Each line's colour has a contrast above 2 to 1 with the page's cards, light and dark."""
     from matplotlib.colors import to_rgb
 
     from pipeline.report.figures import COLORS

@@ -1,4 +1,4 @@
-"""The report: what it shows, that it stays the same, and how a browser shows it."""
+"""The report: its content, its reproducibility, and how a browser shows it."""
 
 import html
 import json
@@ -26,18 +26,18 @@ def page(finished: Path) -> Path:
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Project:
-    """A copy of the finished run, elsewhere."""
+    """A copy of the finished run in another folder."""
     return Project(tmp_path / "elsewhere" / "project", copied=finished)
 
 
 def _text(page: Path) -> str:
-    """The page's words, without its pictures, each run of blanks as one."""
+    """Return the page's words without its pictures, separated by single blanks."""
     content = re.sub(r"<(style|svg)\b.*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
 
 
 def test_the_page_is_the_same_bytes_again_and_elsewhere(page: Path, project: Project) -> None:
-    """Examples and page, made anew in a folder of another name, are the same bytes, and no other file."""
+    """In a folder of another name, examples and page are the same bytes, and no other file appears."""
     before = {path: path.read_bytes() for path in (project.path / "results").rglob("*") if path.is_file()}
     shutil.rmtree(project.path / "results" / "examples")
     (project.path / "results" / "report.html").unlink()
@@ -49,7 +49,7 @@ def test_the_page_is_the_same_bytes_again_and_elsewhere(page: Path, project: Pro
 
 
 def test_the_page_needs_nothing_but_itself(page: Path) -> None:
-    """No script, and nothing fetched: every address in it is data within it or a place on the page."""
+    """It has no script, and every address in it is data within it or a place on the page."""
     content = page.read_text(encoding="utf-8")
     assert "<script" not in content
     addresses = re.findall(r'(?:\bsrc|\bhref|xlink:href)="([^"]*)"|url\(([^)]*)\)', content)
@@ -63,14 +63,14 @@ def test_the_page_needs_nothing_but_itself(page: Path) -> None:
 
 
 def test_counts_are_those_of_the_tables(page: Path, finished: Path) -> None:
-    """Clips and speakers by label and side, and the confusion matrix, are what the tables have."""
-    sides = {row["clip"]: row["split"] for row in read_csv(finished / "data/split.csv")}
+    """Clips and speakers by label and split, the confusion matrix and the scores are those of the tables."""
+    splits = {row["clip"]: row["split"] for row in read_csv(finished / "data/split.csv")}
     clips = read_csv(finished / "data/clips.csv")
     text = _text(page)
     for label in ("go", "stop", "yes"):
         cells = []
-        for side in ("train", "val", "test"):
-            found = [row for row in clips if row["label"] == label and sides[row["clip"]] == side]
+        for split in ("train", "val", "test"):
+            found = [row for row in clips if row["label"] == label and splits[row["clip"]] == split]
             cells.append(f"{len(found)} ({len({row['speaker'] for row in found})})")
         assert " ".join([label, *cells]) in text
     counts = Counter(
@@ -82,20 +82,27 @@ def test_counts_are_those_of_the_tables(page: Path, finished: Path) -> None:
     scores = json.loads((finished / "results/metrics.json").read_text())
     assert f"{100 * scores['accuracy']:.1f} % test accuracy" in text
     assert "Rejected clips: none" in text
+    for score in read_csv(finished / "results/labels.csv"):
+        shares = [f"{100 * float(score[column]):.1f} %" for column in ("precision", "recall", "f1")]
+        assert " ".join([score["label"], *shares, score["clips"]]) in text
 
 
-def test_mistakes_are_the_surest_wrong_and_the_least_sure_right(page: Path, finished: Path) -> None:
-    """Wrong predictions are in falling order of confidence, right ones in rising order; all have players."""
+def test_mistakes_are_sorted_by_confidence(page: Path, finished: Path) -> None:
+    """Wrong predictions fall in confidence, right ones rise, and each clip has a player."""
     predictions = read_csv(finished / "results/predictions.csv")
-    wrong, right = _text(page).partition("Most surely wrong")[2].partition("Right by a hair")[::2]
+    wrong, right = (
+        _text(page)
+        .partition("Wrong with the most confidence")[2]
+        .partition("Right with the least confidence")[::2]
+    )
     for text, expected in (
         (wrong, sorted((p for p in predictions if p["truth"] != p["prediction"]), key=_confidence)[::-1]),
         (right, sorted((p for p in predictions if p["truth"] == p["prediction"]), key=_confidence)),
     ):
         shown = re.findall(r"\w+ , predicted \w+ at [\d.]+ % (\S+)", text)
-        assert shown == [each["clip"] for each in expected[:8]]
-    for each in predictions:
-        assert f'aria-label="{each["clip"]}"' in page.read_text(encoding="utf-8")
+        assert shown == [prediction["clip"] for prediction in expected[:8]]
+    for prediction in predictions:
+        assert f'aria-label="{prediction["clip"]}"' in page.read_text(encoding="utf-8")
 
 
 def _confidence(row: dict[str, str]) -> float:
@@ -103,7 +110,7 @@ def _confidence(row: dict[str, str]) -> float:
 
 
 def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
-    """Names and reasons of rejects.csv are on the page as they are, also where they look like HTML."""
+    """The page shows names and reasons of rejects.csv unchanged, even if they look like HTML."""
     rejects = project.path / "data" / "rejects.csv"
     rejects.write_text('clip,reason\ngo/<b>1.wav,"Format, not recognised"\n', encoding="utf-8")
     project.run(sys.executable, "-m", "pipeline.stages.report")
@@ -111,19 +118,19 @@ def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
     assert "Rejected clips: 1 clip reason go/<b>1.wav Format, not recognised" in text
 
 
-def test_no_mistake_is_shown_where_none_is_asked_for(project: Project) -> None:
-    """With report.mistakes 0 no clip is shown, and the number of mistakes is told all the same."""
+def test_mistakes_can_be_left_out(project: Project) -> None:
+    """With report.mistakes 0 the page shows no clip, but still the number of mistakes."""
     project.set_params({"report.mistakes": 0})
     project.run(sys.executable, "-m", "pipeline.stages.report")
     text = _text(project.path / "results" / "report.html")
     predictions = read_csv(project.path / "results/predictions.csv")
     wrong = sum(row["truth"] != row["prediction"] for row in predictions)
-    assert f"{wrong} of {len(predictions)} test clips are predicted wrong." in text
-    assert "Most surely wrong" not in text
+    assert f"The model gets {wrong} of {len(predictions)} test clips wrong." in text
+    assert "Wrong with the most confidence" not in text
 
 
-def test_origin_tells_parameters_checksum_and_the_commit(page: Path, project: Project) -> None:
-    """The page has every parameter that the run used, and the command on it finds the run's commit."""
+def test_origin_has_parameters_and_finds_the_commit(page: Path, project: Project) -> None:
+    """The page has every parameter of the run, and its command finds the run's commit."""
     text = _text(page)
     for line in ("audio.sample_rate 22050", "features.mfcc.n_mfcc 39", "train.epochs 1", 'dataset "demo"'):
         assert line in text
@@ -136,18 +143,19 @@ def test_origin_tells_parameters_checksum_and_the_commit(page: Path, project: Pr
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_a_browser_shows_and_plays_it(page: Path, finished: Path, width: int, dark: bool) -> None:
-    """Without a network, on a phone and on a desk, light and dark: no error, no overflow, all there.
+    """Without a network, on a phone and on a desktop, light and dark, the page is complete.
 
-    Every player has the duration of a clip, every picture a size, and every word contrast.
+    There is no error and no overflow. Each player has the duration of a clip, each picture has a size, and
+    each word has enough contrast.
     """
     with browser.opened(page, width=width, dark=dark) as driver:
         clips = json.loads((finished / "results/examples/index.json").read_text())["clips"]
         shown = len(read_csv(finished / "results/predictions.csv"))
         players = browser.durations(driver)
-        assert len(players) == sum(1 + len(each["heard"]) for each in clips) + shown
+        assert len(players) == sum(1 + len(example["audible"]) for example in clips) + shown
         assert players == pytest.approx([0.8] * len(players), abs=1e-4)
         sizes = [picture.size for picture in driver.find_elements(By.CSS_SELECTOR, "figure > svg")]
-        assert len(sizes) >= sum(1 + len(each["features"]) for each in clips) + 6 + shown
+        assert len(sizes) >= sum(1 + len(example["features"]) for example in clips) + 4 + shown
         assert all(size["width"] > 200 and size["height"] > 100 for size in sizes)
         decoded = driver.execute_async_script(
             """
@@ -160,7 +168,7 @@ def test_a_browser_shows_and_plays_it(page: Path, finished: Path, width: int, da
             })).then(done);
             """
         )
-        assert len(decoded) >= sum(len(each["features"]) for each in clips)
+        assert len(decoded) >= sum(len(example["features"]) for example in clips)
         assert min(decoded) > 0
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -1,33 +1,38 @@
-# `make run` takes a fresh clone to an evaluated model, `make test` checks everything.
-# uv installs where it is present, pip otherwise; both from requirements.lock, hashes checked.
+# `make run` runs the pipeline in a fresh clone, `make test` checks everything. Both create .venv
+# from requirements.lock, with uv if it is installed, else with pip. All hashes are checked.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run compare push test servers lint venv lock clean
+.PHONY: run compare push test servers lint venv deps lock clean
 
-# With a remote, what is published there is fetched and not computed; `make run PULL=` asks no remote.
+# If you have a remote, this downloads what is published there, and computes only the rest.
+# `make run PULL=` does not download.
 run: $(READY)
-	@python -m pipeline.commands.check
+	@python -m pipeline check
 	@dvc repro $${PULL-$$(dvc config core.remote | sed 's/.*/--pull/')}
-	@python -m pipeline.commands.summary
+	@python -m pipeline summary
 
-# Every feature with every model: an hour or more. Fewer: make compare FEATURES=stft,mfcc MODELS=rnn,cnn
+# Every model on every feature takes an hour or more. For fewer, type
+# make compare FEATURES=stft,mfcc MODELS=rnn,cnn
 compare: $(READY)
-	@python -m pipeline.commands.compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
+	@python -m pipeline compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))
 
-# Publishes this state and the record of all runs; with EXPERIMENTS=origin also every experiment, to that git remote.
+# Publishes this run and the record of all runs. `make push EXPERIMENTS=origin` also pushes every
+# experiment to the git remote `origin`.
 push: $(READY)
 	@dvc push --run-cache
-	@python -m pipeline.commands.cache metrics
+	@python -m pipeline cache push-metrics
 	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
 
-test: $(READY) servers lint
-	@pytest -n auto --maxprocesses 4 --dist loadfile
+# Tests whose servers or browser are missing are skipped. There is one worker more than there are
+# cores, up to four, because many tests wait for other processes.
+test: $(READY) lint
+	@pytest -n $$(python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile
 
-# What tests talk to and no package index has. Without it they are skipped.
+# Installs the servers and the browser that some tests use (Debian or Ubuntu, as root).
 servers:
 	@bash tests/servers.sh
 
@@ -51,12 +56,16 @@ $(READY): requirements.lock
 	fi
 	@touch $@
 
-# After an edit of the dependencies in pyproject.toml.
+# Run this after a change of the imports in pipeline/. It updates the code dependencies in dvc.yaml.
+deps: $(READY)
+	@python -m tests.deps
+
+# Run this after a change of the dependencies in pyproject.toml. It needs uv.
 lock:
 	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra dev --extra demo --extra dask --extra ray --extra tensorboard --extra s3 --extra ssh pyproject.toml --output-file requirements.lock
+		--python-version 3.11 --extra dev --extra demo --extra dask --extra tensorboard --extra s3 --extra ssh pyproject.toml --output-file requirements.lock
 
-# Back to a fresh clone, but for what DVC holds in its cache.
+# Makes the folder a fresh clone again. DVC's cache stays.
 clean:
 	rm -rf $(VENV)
 	git clean -qfdX data models results

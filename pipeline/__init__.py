@@ -1,0 +1,24 @@
+"""Train and evaluate a keyword classifier on short recordings.
+
+The map of the code. Each floor imports only from the floors below it.
+
+    __main__.py    the command line: python -m pipeline COMMAND
+    commands/      the commands: check, store, summary, experiments, compare, crossval, cache
+    stages/        one short file per stage of dvc.yaml: read parameters, call the code below, write outputs
+
+    learning/      train and score: settings, batches, augmentation, network, fit, replicas, saving,
+                   evaluation, runtime, timings
+    report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
+                   score_figures, html, templates/
+
+    corpus/        recordings → clips: archive, demo, audio, clips, splits
+    store/         one HDF5 file per array: layout, writer, reader, previous, current
+    features/      one file per feature: waveforms → (clips, frames, bins)
+    models/        one file per model: (frames, bins) → logits
+
+    params.py      params.yaml, read into types and checked
+    parallel.py    work spread over processes or machines
+    files.py       files that are whole or absent, and tables
+    progress.py    a progress bar on a terminal, lines in a log
+    errors.py      errors that the user can correct
+"""

@@ -1,6 +1,6 @@
 """Real servers on loopback to share a cache on: OpenSSH, and OpenStack Swift with its S3 interface.
 
-Each runs as plain processes of this user, in a folder of its own. tests/servers.sh installs them.
+Each runs as plain processes of this user, in a folder of its own. `make servers` installs them.
 """
 
 import getpass
@@ -50,7 +50,7 @@ UWSGI = [
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote's URL, its options, and those that are its user's own and stay out of the repository."""
+    """A remote's URL, its options, and its secrets, which stay out of the repository."""
 
     url: str
     options: dict[str, str] = field(default_factory=dict)
@@ -103,10 +103,10 @@ class Relay:
 
 @contextmanager
 def ssh(folder: Path) -> Iterator[Remote]:
-    """An OpenSSH server that lets this user in with a key made here."""
+    """Start an OpenSSH server that lets this user in with a new key."""
     sshd = shutil.which("sshd", path=DAEMONS)
     if not sshd:
-        pytest.skip("no OpenSSH server: tests/servers.sh installs it, as root where there is apt")
+        pytest.skip("there is no OpenSSH server: run make servers as root")
     folder.mkdir()
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
@@ -139,9 +139,9 @@ def ssh(folder: Path) -> Iterator[Remote]:
 
 @contextmanager
 def s3(folder: Path) -> Iterator[Remote]:
-    """OpenStack Swift of one copy, its four servers, and a bucket in it."""
+    """Start the four servers of OpenStack Swift, with one replica, and make a bucket."""
     if not all(map(shutil.which, ("swift-proxy-server", "uwsgi_python3", "memcached"))):
-        pytest.skip("no OpenStack Swift: tests/servers.sh installs it, as root where there is apt")
+        pytest.skip("there is no OpenStack Swift: run make servers as root")
     (folder / "devices" / "disk").mkdir(parents=True)
     common = {"bind_ip": "127.0.0.1", "workers": "0", "swift_dir": folder, "user": getpass.getuser()}
     with ExitStack() as stack:
@@ -198,7 +198,7 @@ def s3(folder: Path) -> Iterator[Remote]:
 def _config(
     folder: Path, kind: str, default: Mapping[str, object], pipeline: dict[str, dict[str, str]]
 ) -> str:
-    """Write the configuration of one of Swift's servers, filters and the app after them; return its path."""
+    """Write the configuration of one of Swift's servers, and return its path."""
     names = [f"{name}-server" if name == kind else name for name in pipeline]
     lines = ["[DEFAULT]", *(f"{name} = {value}" for name, value in default.items())]
     lines += ["[pipeline:main]", "pipeline = " + " ".join(names)]
@@ -211,7 +211,7 @@ def _config(
 
 
 def _start(stack: ExitStack, log: Path, command: list[str]) -> None:
-    """Start a server, to be ended with `stack`."""
+    """Start a server that ends with `stack`."""
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file)
     stack.callback(process.wait)
@@ -219,7 +219,7 @@ def _start(stack: ExitStack, log: Path, command: list[str]) -> None:
 
 
 def _wait(folder: Path, *ports: int) -> None:
-    """Wait until all servers listen; fail with what they logged where they do not."""
+    """Wait until all servers listen. If they do not, fail with their logs."""
     end = time.monotonic() + WAIT
     for port in ports:
         while True:

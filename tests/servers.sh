@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers and the browser that tests talk to, from Debian's or Ubuntu's packages, and starts none.
-# Only as root, or where CI may become it; else, or where apt fails, it says what the tests will skip, and why.
+# Installs the servers and the browser that tests use, from the packages of Debian or Ubuntu, and starts none.
+# This needs root, or CI with sudo. Otherwise, or if apt fails, it says which tests will be skipped, and why.
 set -u
 declare -A commands=(
     [openssh-server]=sshd
@@ -22,13 +22,13 @@ skip() {
 }
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-    [ "${CI:-}" = true ] && sudo -n true 2>/dev/null || skip "install them, or run make servers as root"
+    [ "${CI:-}" = true ] && sudo -n true 2>/dev/null || skip "install these packages, or run make servers as root"
     as_root=(sudo -n env DEBIAN_FRONTEND=noninteractive)
 fi
-command -v apt-get >/dev/null || skip "no apt here"
+command -v apt-get >/dev/null || skip "there is no apt-get"
 
 echo "installing ${missing[*]} for the tests"
-# Installed services are not to start: the tests start their own.
+# Keep apt from starting the services. The tests start their own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
@@ -41,9 +41,9 @@ apt() {
 }
 log=$(mktemp)
 if ! { apt update && apt install --yes --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-    # One that is not there must not keep the others away.
+    # One missing package must not keep the others from being installed.
     for package in "${missing[@]}"; do
-        apt install --yes --no-install-recommends "$package" >>"$log" 2>&1 || echo "no $package: $(tail -n 1 "$log")"
+        apt install --yes --no-install-recommends "$package" >>"$log" 2>&1 || echo "$package cannot be installed: $(tail -n 1 "$log")"
     done
 fi
 rm -f "$log"

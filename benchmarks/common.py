@@ -1,4 +1,7 @@
-"""What the benchmarks share: a folder of clips, the stages run in it, and medians."""
+"""What the benchmarks share: their options, a folder of clips, the stages that run in it, and tables.
+
+Run each benchmark from the project's root folder: `python -m benchmarks.features --archive ZIP`.
+"""
 
 import argparse
 import contextlib
@@ -13,27 +16,44 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.store.previous import FOLDER as KEPT
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 DEFAULT = ROOT.parent / "shared" / "data" / "speech_commands_8words.zip"
 
-import numpy as np
 
+def arguments(description: str, **defaults: float | Sequence[str]) -> argparse.Namespace:
+    """Return the command line: --archive, and an option for each of `defaults`.
 
-def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """Return the command line: --archive, and an integer option for each of `defaults`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--archive", type=Path, default=DEFAULT, help="a zip of WAV files by label")
+    An option has its default's type: a number, or names with commas between them.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        default=DEFAULT,
+        help="zip of WAV files in <label>/<file>; default %(default)s",
+    )
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+        if isinstance(value, int | float):
+            parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value}")
+        else:
+            names = ",".join(value)
+            parser.add_argument(f"--{name}", type=_names, default=list(value), help=f"default {names}")
     return parser.parse_args()
 
 
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
 def machine() -> str:
-    """Return what the figures were measured on."""
+    """Return the processor, the number of cores, and the version of Python."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -43,10 +63,10 @@ def machine() -> str:
 
 @contextlib.contextmanager
 def folder(archive: Path, clips: int) -> Iterator[Path]:
-    """A project's folder with `clips` clips in data/raw, the working directory meanwhile.
+    """Yield a project's folder with `clips` clips in data/raw. It is the current folder during the block.
 
-    The archive's clips are taken again and again under other names until there are enough, the last
-    bits of each repetition's samples changed, so that no two files are alike.
+    If the archive has too few clips, they are used again under other names. Each repetition changes the
+    first samples of a clip, so that no two files are equal.
     """
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive) as source:
@@ -54,9 +74,10 @@ def folder(archive: Path, clips: int) -> Iterator[Path]:
         for number in range(clips):
             file = files[number % len(files)]
             content = bytearray(source.read(file))
-            again = number // len(files)
-            content[44:48] = (int.from_bytes(content[44:48], "little") ^ again).to_bytes(4, "little")
-            path = Path(name) / "data/raw" / Path(file).parent.name / f"{again}-{Path(file).name}"
+            repetition = number // len(files)
+            first = int.from_bytes(content[44:48], "little") ^ repetition  # after the header of a WAV file
+            content[44:48] = first.to_bytes(4, "little")
+            path = Path(name) / "data/raw" / Path(file).parent.name / f"{repetition}-{Path(file).name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         shutil.copy(ROOT / "params.yaml", name)
@@ -68,7 +89,7 @@ def folder(archive: Path, clips: int) -> Iterator[Path]:
 
 
 def stage(command: str) -> None:
-    """Run a stage, as in dvc.yaml, in this process, without its output."""
+    """Run a stage, such as `featurize stft`, in this process, and hide what it prints."""
     name, *args = command.split()
     module = importlib.import_module(f"pipeline.stages.{name}")
     argv, sys.argv = sys.argv, [name, *args]
@@ -80,15 +101,15 @@ def stage(command: str) -> None:
 
 
 def forget() -> None:
-    """Delete every output, and what was kept of earlier runs."""
-    for path in ("data/kept", "data/features"):
+    """Delete every output, and what previous runs kept."""
+    for path in (KEPT, "data/features"):
         shutil.rmtree(path, ignore_errors=True)
     for path in ("data/waveforms.h5", "data/clips.csv", "data/rejects.csv"):
         Path(path).unlink(missing_ok=True)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes, with nothing left to be written to disk from before."""
+    """Return how long `work` takes. It starts when all earlier writes are on disk."""
     os.sync()
     start = time.perf_counter()
     work()
@@ -96,7 +117,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Return the CPU seconds, of user and system, that `work` takes in this process, from a clean disk."""
+    """Return the CPU seconds, user and system, that `work` takes in this process."""
     os.sync()
     before = resource.getrusage(resource.RUSAGE_SELF)
     work()
@@ -105,28 +126,30 @@ def cpu(work: Callable[[], object]) -> float:
 
 
 def alternate(
-    sides: dict[str, Callable[[], object]], rounds: int, before: Callable[[], object]
+    sides: Mapping[str, Callable[[], object]], rounds: int, before: Callable[[], object]
 ) -> dict[str, list[float]]:
-    """Return the seconds of each of `sides`, run in turn, `rounds` times; a line for each round.
+    """Run all `sides` in turn, `rounds` times; return the seconds of each, and print a line per round.
 
-    `before` each it cleans up, which is not timed.
+    `before` is called before each side and is not timed.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, side in sides.items():
             before()
             times[name].append(seconds(side))
-        print(
-            f"round {number + 1}: " + ", ".join(f"{name} {times[name][-1]:.2f} s" for name in sides),
-            flush=True,
-        )
+        cells = ", ".join(f"{name} {values[-1]:.2f} s" for name, values in times.items())
+        print(f"round {number + 1}: {cells}", flush=True)
     return times
 
 
-def table(times: dict[str, list[float]], clips: int, ours: str) -> None:
-    """Print medians, clips per second, and how many times as fast `ours` is, by the median of ratios."""
-    print(f"\n| side | median s | clips/s | {ours} is faster by |\n|---|---|---|---|")
-    for name, each in times.items():
-        ratio = statistics.median(np.array(each) / np.array(times[ours]))
-        median = statistics.median(each)
-        print(f"| {name} | {median:.2f} | {clips / median:,.0f} | {ratio:.1f} |")
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def table(times: Mapping[str, list[float]], clips: int, ours: str) -> None:
+    """Print the median time of each side, its clips per second, and its time as a multiple of `ours`."""
+    print(f"\n| way | median s | clips/s | times as slow as {ours} |\n|---|---|---|---|")
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"| {name} | {median:.2f} | {clips / median:,.0f} | {ratio(values, times[ours]):.1f} |")

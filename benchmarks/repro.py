@@ -1,68 +1,66 @@
-"""`dvc repro` after a change of features.mfcc.n_mfcc: where its seconds go, in a clone of the project.
+"""Time the parts of `dvc repro` after a change of features.mfcc.n_mfcc, in a copy of the project.
 
-The stage alone is timed by a second process of the same command; Python's start by one that imports what
-the stage imports; what remains is DVC's: its own start, hashing, copying into the cache, the lock file.
+Each round changes the parameter to a new value. The stage's own process is timed by a second run of its
+command, and the start of Python by a process that only imports the stage's modules. The rest is DVC: it
+starts, hashes, copies into the cache, and writes the lock file.
+
+    python -m benchmarks.repro --archive ZIP
 """
 
-import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, arguments, machine
+from benchmarks.common import arguments, machine, ratio
+from pipeline.store.previous import FOLDER as KEPT
+from tests.project import Project
 
 IMPORTS = "import librosa.filters, pipeline.stages.featurize, pipeline.features.mfcc"
+TARGET = "featurize@mfcc"
+WHOLE = "`dvc repro` after the change"
 
 
-def run(*command: str) -> tuple[float, str]:
-    """Return the seconds and the output of a command that must succeed."""
+def timed(project: Project, *command: str) -> tuple[float, str]:
+    """Return the seconds and the output of a command in the copy."""
     start = time.perf_counter()
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return time.perf_counter() - start, result.stdout
+    output = project.run(*command)
+    return time.perf_counter() - start, output
 
 
 def main() -> None:
-    """Change the parameter back and forth to values never seen, and time each part in turn."""
+    """Change the parameter in each round, and time each part."""
     args = arguments(str(__doc__), rounds=5)
     print(machine())
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as name:
-        run("git", "clone", "-q", str(ROOT), name)
-        os.chdir(name)
-        text = Path("params.yaml").read_text(encoding="utf-8")
-        text = text.replace("dataset: demo", "dataset: own", 1)
-        text = text.replace("url: null", f"url: {args.archive.absolute()}", 1)
-        Path("params.yaml").write_text(text, encoding="utf-8")
-        run("dvc", "repro", "featurize@mfcc")
+        project = Project(Path(name) / "project")
+        project.set_params({"dataset": "own", "datasets.own.url": str(args.archive.absolute())})
+        project.run("dvc", "repro", TARGET)
         parts: dict[str, list[float]] = {}
         for number in range(args.rounds):
-            changed = re.sub(r"n_mfcc: \d+", f"n_mfcc: {20 + number}", text)
-            Path("params.yaml").write_text(changed, encoding="utf-8")
-            whole, _ = run("dvc", "repro", "featurize@mfcc")
-            shutil.rmtree("data/kept")  # or the stage would find its rows known
-            alone, output = run(sys.executable, "-m", "pipeline.stages.featurize", "mfcc")
-            found = re.search(r"clips in ([\d.]+) s", output)
-            assert found, output
-            start, _ = run(sys.executable, "-c", IMPORTS)
-            nothing, _ = run("dvc", "repro", "featurize@mfcc")
+            project.set_params({"features.mfcc.n_mfcc": 20 + number})
+            whole, _ = timed(project, "dvc", "repro", TARGET)
+            shutil.rmtree(project.path / KEPT)  # or the second run would copy every row
+            stage, output = timed(project, sys.executable, "-m", "pipeline.stages.featurize", "mfcc")
+            rows = re.search(r"clips in ([\d.]+) s", output)
+            assert rows, output
+            start, _ = timed(project, sys.executable, "-c", IMPORTS)
+            nothing, _ = timed(project, "dvc", "repro", TARGET)
             for part, seconds in {
-                "dvc repro, the change": whole,
-                "of which the stage's process": alone,
+                WHOLE: whole,
+                "of which the stage's process": stage,
                 "of which Python's start and imports": start,
-                "of which rows computed and written, workers' start too": float(found[1]),
-                "DVC: the rest of dvc repro": whole - alone,
-                "dvc repro, nothing to do": nothing,
+                "of which computing and writing rows, with the start of the workers": float(rows[1]),
+                "DVC: the rest of `dvc repro`": whole - stage,
+                "`dvc repro`, nothing to do": nothing,
             }.items():
                 parts.setdefault(part, []).append(seconds)
-    print("| part | median s |\n|---|---|")
-    for part, each in parts.items():
-        print(f"| {part} | {statistics.median(each):.2f} |")
+    print("| part | median s | share of `dvc repro` |\n|---|---|---|")
+    for part, values in parts.items():
+        print(f"| {part} | {statistics.median(values):.2f} | {ratio(values, parts[WHOLE]):.0%} |")
 
 
 if __name__ == "__main__":

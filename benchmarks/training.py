@@ -1,33 +1,37 @@
-"""Training clips/s of each model: with the project's readers, and with the notebook's cached dataset.
+"""Time the training of each model: with this project's batches, and with the notebook's cached dataset.
 
-Both run the same Keras model, optimiser and batch size, an epoch at a time in turn, after one that is not
-counted: the notebook's fills its cache from the same features, and both compile.
+Both train the same Keras model with the same optimiser and batch size, an epoch each in turn. A first epoch
+is not counted: both compile in it, and the notebook's dataset fills its cache from the same features.
+
+    python -m benchmarks.training --archive ZIP
 """
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from common import arguments, folder, machine, stage
-
+import keras
 import numpy as np
 import tensorflow as tf
-from readers import side
 
+from benchmarks.common import arguments, folder, machine, ratio, stage
+from benchmarks.readers import subset
 from pipeline import params
-from pipeline.learning import batches
 from pipeline.errors import PipelineError
+from pipeline.learning.batches import Subset, batches
 from pipeline.models import Model
-from pipeline.learning.batches import Side
 from pipeline.store.reader import rows
 
 MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn", "transfer")
 FEATURES = ("stft", "logmel", "mfcc")
 
 
-def notebook(train: Side, batch_size: int) -> tf.data.Dataset:
-    """Return the notebook's dataset, with the features computed already: a clip at a time, cached."""
+def notebook(train: Subset, batch_size: int) -> tf.data.Dataset:
+    """Return the notebook's dataset, which takes finished features clip by clip: cached and shuffled."""
     values = rows(train.store)
 
-    def clips() -> object:
+    def clips() -> Iterator[tuple[Any, Any]]:
         for row, target in zip(train.rows, train.targets, strict=True):
             yield values[row], target
 
@@ -36,54 +40,52 @@ def notebook(train: Side, batch_size: int) -> tf.data.Dataset:
     return dataset.cache().shuffle(6400).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def network(name: str, train: Side) -> object:
-    """Return the compiled model."""
-    import keras
-
+def compiled(name: str, train: Subset) -> Any:
+    """Return the compiled Keras model `name`. Raises ValueError if it cannot take the feature's shape."""
     inputs = keras.Input(train.row_shape)
-    model = params.read(f"models.{name}", Model.named(name))
-    compiled = keras.Model(inputs, model.logits(inputs, 8))
-    compiled.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    return compiled
+    model = params.read_plugin(f"models.{name}", Model)
+    net = keras.Model(inputs, model.logits(inputs, len(train.labels)))
+    net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    return net
+
+
+def compare(name: str, train: Subset, batch_size: int, rounds: int) -> str:
+    """Return the cells of the table for the model `name`: clips/s of both sides and their ratio."""
+    sides = (
+        (compiled(name, train), batches(train, batch_size, seed=0, cache="auto")),
+        (compiled(name, train), notebook(train, batch_size)),
+    )
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for (net, dataset), seconds in zip(sides, times, strict=True):
+            start = time.perf_counter()
+            net.fit(dataset, shuffle=False, verbose=0)  # the batches are shuffled
+            if number:
+                seconds.append(time.perf_counter() - start)
+    ours, theirs = (len(train.rows) / np.median(seconds) for seconds in times)
+    return f"{ours:,.0f} | {theirs:,.0f} | {ratio(times[1], times[0]):.2f}"
 
 
 def main() -> None:
-    """Measure every pair of model and feature that goes together."""
-    import time
-
-    args = arguments(str(__doc__), clips=800, rounds=3, batch=32)
+    """Time every pair of a model and a feature that fit together."""
+    args = arguments(str(__doc__), clips=800, rounds=3, batch=32, models=MODELS, features=FEATURES)
     print(machine(), f"TensorFlow {tf.__version__}, batches of {args.batch}\n")
     print(
         "| feature | model | this project, clips/s | notebook's loop, clips/s | ratio |\n"
         "|---|---|---|---|---|"
     )
     with folder(args.archive, args.clips):
-        for stages in ("decode", *(f"featurize {name}" for name in FEATURES)):
-            stage(stages)
-        for feature in FEATURES:
-            train = side(Path(f"data/features/{feature}.h5"))
-            for name in MODELS:
+        stage("decode")
+        for feature in args.features:
+            stage(f"featurize {feature}")
+        for feature in args.features:
+            train = subset(Path(f"data/features/{feature}.h5"))
+            for name in args.models:
                 try:
-                    sides = {
-                        "ours": (
-                            network(name, train),
-                            batches.batches(train, args.batch, seed=0, cache="auto"),
-                        ),
-                        "notebook": (network(name, train), notebook(train, args.batch)),
-                    }
+                    cells = compare(name, train, args.batch, args.rounds)
                 except (ValueError, PipelineError) as error:
-                    print(f"| {feature} | {name} | {str(error).splitlines()[0]} | | |")
-                    continue
-                times: dict[str, list[float]] = {key: [] for key in sides}
-                for number in range(args.rounds + 1):
-                    for key, (model, dataset) in sides.items():
-                        start = time.perf_counter()
-                        model.fit(dataset, verbose=0)
-                        if number:
-                            times[key].append(time.perf_counter() - start)
-                ours, theirs = (len(train.rows) / np.array(times[key]) for key in sides)
-                rates = f"{np.median(ours):,.0f} | {np.median(theirs):,.0f} | {np.median(ours / theirs):.2f}"
-                print(f"| {feature} | {name} | {rates} |", flush=True)
+                    cells = f"{str(error).splitlines()[0]} | |"
+                print(f"| {feature} | {name} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
-"""The error that is the user's to mend, and how a command ends with it."""
+"""The error for a mistake in the user's input, and how a command ends with it."""
 
 import errno
 import sys
 from collections.abc import Callable
 
+# A full disk, an exceeded quota, a file larger than the system allows.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PipelineError(Exception):
-    """What is wrong with the input: its name, what was found, what was expected, what to do next."""
+    """Something is wrong with the user's input.
+
+    The message names it, and says what was found, what was expected, and what to do next.
+    """
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; end the process with status 1 and a bare message where the user's input is wrong.
+    """Call `main`. If the user can correct its error, exit with status 1 and only a message.
 
-    That is where it raises PipelineError, and where there is no room for what it writes.
+    The user can correct a PipelineError and an OSError of `NO_ROOM`. Other exceptions pass through.
     """
     try:
         main()
@@ -23,4 +27,5 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        sys.exit(f"\n{error.strerror}: {error.filename or 'the output'}: free some space, and run it again\n")
+        path = error.filename or "the output"
+        sys.exit(f"\ncannot write {path}: {error.strerror}: free some space and run the command again\n")

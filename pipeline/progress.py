@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, plain lines in a log."""
+"""Show the progress of long work: as a bar on a terminal, as plain lines in a log."""
 
 import sys
 import time
@@ -11,10 +11,15 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Progress over `total` units (`clips`, `B`), to be entered as a context manager.
+    """Shows progress over `total` units, such as `clips` or `B`. Use it as a context manager.
 
-    On a terminal this is a tqdm bar. Elsewhere it is one line every ten seconds, and one at the end,
-    as a bar's carriage returns make a log unreadable. pooch drives an instance as its own progress bar.
+    On a terminal it is a tqdm bar. In a log, which a bar's carriage returns would make unreadable, it prints
+    one line every ten seconds and one at the end. pooch accepts an instance as its progress bar.
+
+    Args:
+        total: how many units there are; 0 if that is not known yet.
+        unit: the name of a unit.
+        verb: what is done, such as `decode`. Each line begins with it.
     """
 
     def __init__(self, total: int, unit: str, verb: str) -> None:
@@ -33,7 +38,7 @@ class Progress:
         return self
 
     def update(self, units: int) -> None:
-        """Count `units` more as done."""
+        """Count `units` more units as done."""
         self._done += units
         if self._bar is not None:
             self._bar.total = self.total
@@ -43,11 +48,11 @@ class Progress:
             print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}, {self._rate()}", flush=True)
 
     def note(self, text: str) -> None:
-        """Say something about the work, on a line of its own."""
+        """Print `text` on a line of its own."""
         tqdm.write(f"{self._verb}: {text}")
 
     def reset(self) -> None:
-        """Start counting anew, where the total is known."""
+        """Start counting again, if the total is known."""
         if not self.total:
             return
         self._done = 0
@@ -55,7 +60,7 @@ class Progress:
             self._bar.reset(total=self.total)
 
     def close(self) -> None:
-        """Do nothing: the end is the end of the `with` block, also where pooch closes its bar."""
+        """Do nothing. pooch calls this, but the progress ends with the `with` block."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

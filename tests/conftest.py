@@ -1,11 +1,11 @@
-"""What the tests share: the project's folder, real clips, and small recordings of any format."""
+"""Fixtures that many tests share: a finished run, real clips, a dask cluster, and small recordings."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,16 +14,29 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from tests.project import ROOT, Project
+from tests.project import DATA, Project, Record
 
-DATA = ROOT.parent / "shared" / "data"
+# These files take the longest. A file is run by one worker, so they start first, and no worker waits for
+# another at the end.
+LONGEST = (
+    "test_reruns.py",
+    "test_fit.py",
+    "test_cache.py",
+    "test_replicas.py",
+    "test_dvc.py",
+    "test_compare.py",
+)
 
-Record = Callable[..., Path]
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone whose pipeline has run once, its lock file committed: one for all workers, to be copied."""
+    """A clone whose pipeline has run once, with a committed dvc.lock. All workers share it, and copy it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -39,19 +52,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_archive() -> Path:
-    """The eight words of the Speech Commands test set, as they were recorded."""
+    """Real recordings of eight words, from the Speech Commands test set."""
     path = DATA / "speech_commands_8words.zip"
     if not path.exists():
-        pytest.skip(f"no real clips: {path.name} does not lie in shared/data beside the project")
+        pytest.skip(f"there are no real clips: {path.name} is not in shared/data beside the project")
     return path
 
 
 @pytest.fixture(scope="session")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a dask scheduler with two workers, in folders of their own and without this project."""
+    """The address of a dask scheduler with two workers, which have neither this project nor its folder."""
     folder = tmp_path_factory.mktemp("dask")
     dask = str(Path(sys.executable).with_name("dask"))
-    where, log = folder / "scheduler.json", (folder / "log").open("w")
+    address_file, log = folder / "scheduler.json", (folder / "log").open("w")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with ExitStack() as stack:
         for name, *args in (
@@ -62,12 +75,16 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             cwd = folder / "-".join([name, args[-1].strip("-")])
             cwd.mkdir()
             process = subprocess.Popen(
-                [dask, name, "--scheduler-file", str(where), *args], cwd=cwd, env=env, stdout=log, stderr=log
+                [dask, name, "--scheduler-file", str(address_file), *args],
+                cwd=cwd,
+                env=env,
+                stdout=log,
+                stderr=log,
             )
             stack.callback(process.wait)
             stack.callback(process.terminate)
         for _ in range(300):
-            if where.exists() and (text := where.read_text()):
+            if address_file.exists() and (text := address_file.read_text()):
                 break
             time.sleep(0.1)
         yield str(json.loads(text)["address"])
@@ -75,7 +92,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """A function that writes a recording of noise and returns its path."""
+    """A function that writes a recording of noise, and returns its path."""
 
     def write(
         name: str,

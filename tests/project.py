@@ -1,17 +1,22 @@
-"""A temporary clone of the project, in which the real `dvc` runs on a small demo archive."""
+"""The project's command line, and temporary clones in which the real `dvc` runs on a small demo archive."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-# What makes a run short: few clips, tiny models, one epoch.
+# Real clips, which some tests use if they are there.
+DATA = ROOT.parent / "shared" / "data"
+# The type of the fixture `record`, which writes a recording and returns its path.
+Record = Callable[..., Path]
+# Parameters that make a run short: few clips, tiny models, one epoch.
 SMALL = {
     "datasets.demo.labels": ["go", "stop", "yes"],
     "datasets.demo.voices": 8,
@@ -26,17 +31,29 @@ RAN = re.compile(r"^Running stage '(.+)':", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out outputs", re.MULTILINE)
 
 
+def pipeline(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python -m pipeline` with `arguments` in the folder `cwd`, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 class Project:
-    """The clone, or a copy of one. `repro` and `dvc` run what a user would."""
+    """A clone. `run` and `repro` run what a user would type."""
 
     def __init__(self, path: Path, origin: Path | None = None, *, copied: Path | None = None) -> None:
-        """Clone the repository `origin`, or copy the clone `copied`; by default this project, made small."""
+        """Clone the repository `origin`, copy the clone `copied`, or clone this project, made small."""
         self.path = path
         self._env = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(path.parent),
-            "DVC_SITE_CACHE_DIR": str(path.parent / "dvc"),  # or what another test's remote had would count
+            "DVC_SITE_CACHE_DIR": str(path.parent / "dvc"),  # a remote of another test must not count
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.com",
             "GIT_COMMITTER_NAME": "t",
@@ -59,13 +76,13 @@ class Project:
         self.commit()
 
     def run(self, *command: str) -> str:
-        """Run a command in the clone and return what it printed; fail with that where it fails."""
+        """Run a command in the clone, which must succeed, and return what it printed."""
         result = self._run(*command)
         assert result.returncode == 0, result.stdout
         return result.stdout
 
     def fails(self, *command: str) -> str:
-        """Run a command in the clone that must fail, and return what it printed."""
+        """Run a command in the clone, which must fail, and return what it printed."""
         result = self._run(*command)
         assert result.returncode != 0, result.stdout
         return result.stdout
@@ -82,24 +99,24 @@ class Project:
         )
 
     def commit(self) -> None:
-        """Commit all there is."""
+        """Commit everything."""
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", "state")
 
     def set_params(self, values: dict[str, Any]) -> None:
-        """Set parameters, by path, in params.yaml."""
+        """Set parameters in params.yaml, by their paths."""
         yaml = YAML()
         file = self.path / "params.yaml"
         params = yaml.load(file.read_text(encoding="utf-8"))
         for key, value in values.items():
             *sections, name = key.split(".")
             section = params
-            for each in sections:
-                section = section[each]
+            for key_part in sections:
+                section = section[key_part]
             section[name] = value
         with file.open("w", encoding="utf-8") as out:
             yaml.dump(params, out)
 
     def repro(self, *args: str) -> set[str]:
-        """Run `dvc repro` and return the stages that ran; one restored from the run-cache did not."""
+        """Run `dvc repro` and return the stages that ran, without those that were restored from the cache."""
         return set(RAN.findall(self.run("dvc", "repro", *args)))

@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on."""
+"""A command that fails ends with a message."""
 
 import subprocess
 import sys
@@ -15,12 +15,14 @@ from tests.project import ROOT
         ("raise PipelineError('a: is 1, must be 2')", "\na: is 1, must be 2\n\n"),
         (
             "open('large', 'wb').write(bytes(2 << 20))",
-            "\nFile too large: the output: free some space, and run it again\n\n",
+            "\ncannot write the output: File too large: free some space and run the command again\n\n",
         ),
     ],
 )
-def test_what_the_user_can_mend_is_one_message(tmp_path: Path, main: str, message: str) -> None:
-    """A mistake in the input and a disk without room end with status 1 and no traceback."""
+def test_an_error_that_the_user_can_correct_is_only_a_message(
+    tmp_path: Path, main: str, message: str
+) -> None:
+    """A mistake in the input and a full disk end the process with status 1 and without a traceback."""
     code = (
         "import resource; from pipeline.errors import PipelineError, run\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"

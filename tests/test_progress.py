@@ -12,7 +12,7 @@ from tests.project import ROOT
 
 
 def test_a_log_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal, the end is one line without control characters, with the rate."""
+    """If stderr is not a terminal, the last line has the total and the rate, and no control characters."""
     with Progress(3, "clips", "decode") as progress:
         progress.update(3)
     out, err = capfd.readouterr()
@@ -20,8 +20,8 @@ def test_a_log_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
-def test_a_failure_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) -> None:
-    """Work that raises prints no closing line."""
+def test_failed_work_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) -> None:
+    """If the block raises, no line with a total is printed."""
 
     def fail() -> None:
         with Progress(3, "clips", "decode"):
@@ -33,7 +33,7 @@ def test_a_failure_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_a_terminal_gets_a_bar() -> None:
-    """Where stderr is a terminal, a bar is drawn on it."""
+    """If stderr is a terminal, it shows a progress bar."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     code = "from pipeline.progress import Progress\nwith Progress(3, 'clips', 'decode') as p: p.update(3)"

@@ -1,6 +1,7 @@
-"""The README's examples, run."""
+"""The README's examples are run, and what it names exists."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,25 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.files import read_csv
 from tests.project import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _module(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The README's block of Python that begins with the file's name, as a module."""
+def _block(start: str) -> str:
+    """Return the README's block of Python that begins with `start`."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (block,) = [block for block in blocks if block.startswith(f"# pipeline/{name}.py")]
+    (block,) = [block for block in blocks if block.startswith(start)]
+    return str(block)
+
+
+def _module(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the README's file of this name as a module."""
     module = ModuleType(name.replace("/", "."))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(block, name, "exec"), module.__dict__)  # noqa: S102
+    exec(compile(_block(f"# pipeline/{name}.py"), name, "exec"), module.__dict__)  # noqa: S102
     return module
 
 
-def test_the_example_of_a_feature_computes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's feature has the shape it announces and the values that its docstring names."""
+def test_the_example_of_a_feature_computes_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's feature has the shape and the values that its docstring promises."""
     feature = _module("features/energy", monkeypatch).Energy(
-        n_fft=512, win_length=512, hop_length=128, window="hann", center=False, dtype="float32"
+        kind="energy", n_fft=512, win_length=512, hop_length=128, window="hann", center=False, dtype="float32"
     )
     waveforms = np.random.default_rng(0).normal(size=(3, 17640)).astype(np.float32)
     values = feature.kernel(22050)(waveforms)
@@ -38,16 +45,51 @@ def test_the_example_of_a_feature_computes_what_it_says(monkeypatch: pytest.Monk
 
 @pytest.mark.tensorflow
 def test_the_example_of_a_model_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's model takes (clips, frames, bins) to (clips, labels)."""
+    """The README's model turns (clips, frames, bins) into (clips, labels)."""
     import keras
 
     model = _module("models/linear", monkeypatch).Linear()
     assert model.logits(keras.Input((5, 3)), 8).shape == (None, 8)
 
 
-def test_what_the_readme_names_is_there() -> None:
+@pytest.mark.tensorflow
+def test_the_example_of_a_prediction_is_that_of_the_pipeline(finished: Path) -> None:
+    """The README's lines classify a test clip as the stage `evaluate` does, from the same file."""
+    row = read_csv(finished / "results/predictions.csv")[0]
+    code = _block("# Classify a recording.")
+    assert 'next(Path("data/raw").rglob("*.wav"))' in code
+    code = code.replace('next(Path("data/raw").rglob("*.wav"))', f"Path('data/raw', {row['clip']!r})")
+    code += "from scipy.special import softmax\nprint(softmax(logits[0].astype(float)).max())\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=finished, check=True, capture_output=True, text=True
+    )
+    label, probability = result.stdout.split()[-2:]
+    assert label == row["prediction"]
+    assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-5)
+
+
+def test_files_that_the_readme_names_exist() -> None:
     """Each file of the project that the README links to or names by its path exists."""
-    named = set(re.findall(r"(?:pipeline|tests|docs)/[\w/]+\.(?:py|md)", README))
+    named = set(re.findall(r"(?:pipeline|tests|docs|notebooks)/[\w/]+\.(?:py|md|png|ipynb)", README))
     assert named
     missing = {path for path in named if not Path(ROOT, path).exists()}
     assert missing == {"pipeline/features/energy.py", "pipeline/models/linear.py"}
+
+
+def test_commands_that_the_readme_names_exist() -> None:
+    """Each `make` target in the README is in the Makefile, and each `python -m pipeline` command exists."""
+    from pipeline.commands import COMMANDS
+
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert {"run", "test", "compare", "deps", "lock", "servers", "push"} <= targets
+    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    commands = set(re.findall(r"python -m pipeline ([a-z]+)", README))
+    assert {"check", "store", "experiments", "crossval", "cache"} <= commands <= set(COMMANDS)
+
+
+def test_the_picture_is_small() -> None:
+    """The README's picture is a PNG of less than 300 kB."""
+    picture = (ROOT / "docs/report.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 300_000

@@ -1,4 +1,4 @@
-"""An archive of clips: fetch it, verify it, unpack it safely."""
+"""Fetch an archive of clips, verify its checksum, and unpack it safely."""
 
 import gzip
 import lzma
@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal
 from urllib.parse import unquote, urlparse
 
 from pydantic import Field, field_validator
 
 from pipeline.errors import PipelineError
-from pipeline.files import project, replacing
+from pipeline.files import atomic_write, project
 from pipeline.params import Section
 from pipeline.progress import Progress
 
-RETRIES = 3
+RETRIES = 3  # after the first try
+# Raised for damaged compressed data.
 BAD_STREAM = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
 AUDIO_SUFFIXES = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
@@ -32,10 +33,10 @@ AUDIO_SUFFIXES = (
 
 
 class Archive(Section):
-    """`datasets.<name>`: an archive that somebody published, or that lies on this machine."""
+    """The section `datasets.<name>`: a published archive, or one on this machine."""
 
-    url: str | None
-    sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
+    url: str | None  # an http(s) URL or a path
+    sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # of the archive; None if unknown
 
     @field_validator("url")
     @classmethod
@@ -46,10 +47,10 @@ class Archive(Section):
 
 
 class Unpacking(Section):
-    """`extract`: what to take out of an archive, and how much of it at most."""
+    """The section `extract`: which folders to leave out, and how large an archive may become."""
 
-    exclude: list[str]
-    max_bytes: int = Field(ge=1)
+    exclude: list[str]  # names of folders
+    max_bytes: int = Field(ge=1)  # of all files, unpacked
 
 
 # ---------------------------------------------------------------------------------------------- fetch
@@ -58,17 +59,17 @@ class Unpacking(Section):
 def fetch(archive: Archive, path: Path, *, name: str) -> str:
     """Write the archive to `path` and return its sha256.
 
-    An http(s) URL is downloaded, and tried again where the fault may pass; anything else is a path,
-    copied. Nothing stands at `path` before the whole archive is there and its checksum is right.
+    An http(s) URL is downloaded. If the error may be temporary, the download is tried again. Any other URL is
+    a path, whose file is copied. `path` appears when the archive is complete and its checksum is right.
 
     Args:
-        archive: where it is, and its sha256 if that is known.
+        archive: where the archive is, and its sha256 if you know it.
         path: the file to write.
-        name: the data set's, under `datasets` in params.yaml.
+        name: the name of the data set under `datasets` in params.yaml.
 
     Raises:
-        PipelineError: there is no such file, the server can't be reached or has no such file, or the
-            checksum is another.
+        PipelineError: `archive` has no URL, there is no such file, the server cannot be reached or does not
+            have the file, or the checksum differs.
     """
     import pooch
 
@@ -76,20 +77,21 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
     if archive.url is None:
         raise PipelineError(
             f"params.yaml: {key}.url must be a URL or a path to a .zip or .tar.gz with one folder per label,"
-            f" is null: set it there or with dvc exp run -S {key}.url=PATH"
+            f" is null: set it in params.yaml, or run dvc exp run -S {key}.url=PATH"
         )
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         if _scheme(archive.url) in ("http", "https"):
             _download(archive.url, part, key)
         else:
             _copy(archive.url, part, key)
-        found = str(pooch.file_hash(part))
-        if archive.sha256 not in (None, found):
+        digest = str(pooch.file_hash(part))
+        if archive.sha256 not in (None, digest):
             raise PipelineError(
-                f"{archive.url}: sha256 is {found}, expected {archive.sha256}: it was damaged or replaced on"
-                f" the way; fetch it again, or if you trust it set params.yaml: {key}.sha256"
+                f"{archive.url}: sha256 is {digest}, expected {archive.sha256}: the archive is damaged, or"
+                " somebody replaced it: run dvc repro to fetch it again, or if you trust it, set params.yaml:"
+                f" {key}.sha256 to the new value"
             )
-    return found
+    return digest
 
 
 def _scheme(url: str) -> str:
@@ -100,46 +102,47 @@ def _download(url: str, path: Path, key: str) -> None:
     import pooch
     import requests
 
-    def once(url: str, file: str, source: pooch.Pooch | None) -> None:
+    def try_once(url: str, file: str, source: pooch.Pooch | None) -> None:
         try:
             pooch.HTTPDownloader(progressbar=progress)(url, file, source)
         except requests.HTTPError as error:
             status = error.response.status_code
-            if status < 500 and status not in (408, 429):  # these alone may pass
+            if status < 500 and status not in (408, 429):  # another try would fail too
                 raise PipelineError(f"{error}: check params.yaml: {key}.url") from None
             raise
         except requests.exceptions.InvalidURL as error:
-            raise PipelineError(f"{url} is no URL: {error}: check params.yaml: {key}.url") from None
+            raise PipelineError(f"{url} is not a URL: {error}: check params.yaml: {key}.url") from None
 
     pooch.get_logger().setLevel("WARNING")
-    # The checksum is the caller's to check: pooch would take a wrong one for a passing fault.
+    # `fetch` checks the checksum. If pooch did, it would download an archive with a wrong one again.
     source = pooch.create(
         path.parent, base_url="", registry={path.name: None}, urls={path.name: url}, retry_if_failed=RETRIES
     )
     with Progress(0, "B", "download") as progress:
         try:
-            source.fetch(path.name, downloader=once)
+            source.fetch(path.name, downloader=try_once)
         except requests.RequestException as error:
             raise PipelineError(
-                f"{url} cannot be fetched, after {RETRIES + 1} tries: {error}\nOffline, fetch the archive"
-                f" on another machine and set params.yaml: {key}.url to its path, or get what a teammate"
-                " has computed: dvc repro --pull"
+                f"{url} cannot be fetched, after {RETRIES + 1} tries: {error}\nIf you are offline, fetch the"
+                f" archive on another machine and set params.yaml: {key}.url to its path, or run"
+                " dvc repro --pull to get what a teammate has computed"
             ) from None
 
 
 def _copy(url: str, path: Path, key: str) -> None:
-    source = _local(url)
+    source = _local_path(url)
     if not source.is_file():
         raise PipelineError(
-            f"params.yaml: {key}.url must be a URL or the path of an archive, is {url!r}: no file {source}"
+            f"params.yaml: {key}.url must be a URL or the path of an archive, is {url!r}: there is no file"
+            f" {source}: correct the path"
         )
     shutil.copyfile(source, path)
 
 
-def _local(url: str) -> Path:
+def _local_path(url: str) -> Path:
     text = unquote(urlparse(url).path) if _scheme(url) == "file" else url
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves the home of nobody as it is
-    # A queued experiment runs in a copy of the project: a relative path is meant from the project itself.
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - keeps an unknown ~user as it is
+    # A queued experiment runs in a copy of the project, but a relative path starts at the project itself.
     return path.absolute() if path.exists() else project() / path
 
 
@@ -148,47 +151,51 @@ def _local(url: str) -> Path:
 
 @dataclass(frozen=True)
 class _Entry:
+    """A file, a folder, or something else in an archive."""
+
     name: str
-    length: int  # bytes, unpacked
-    kind: str  # "file", "folder", or what else it is, which is refused
+    size: int  # bytes, unpacked
+    kind: Literal["file", "folder", "link", "device"]  # the last two are refused
     open: Callable[[], IO[bytes]]
 
 
 def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
     """Write the audio files of the archive at `path` to `folder/<label>/<file>` and return their number.
 
-    The label folders are found whether or not one top folder wraps them. What is no audio by its suffix,
-    is hidden, or lies in an excluded folder is skipped.
+    The label folders may be inside one top folder. Files without an audio extension, hidden files, and files
+    in an excluded folder are skipped.
 
     Raises:
-        PipelineError: the file is no .zip or .tar.gz or is damaged; an entry leaves the folder, is a link
-            or a device; there is more than `max_bytes`; a clip lies outside a label folder, or there is
-            none. Then `folder` is as it was.
+        PipelineError: the archive is not a .zip or .tar.gz, or is damaged. An entry is a link or a device, or
+            would be written outside `folder`. The files have more than `max_bytes`. A clip is outside a label
+            folder or appears twice, or there are no clips. `folder` is then unchanged.
     """
-    with _errors(path), _opened(path) as entries, replacing(folder) as part:
-        found: dict[tuple[str, ...], _Entry] = {}
+    with _readable_errors(path), _open_entries(path) as entries, atomic_write(folder) as part:
+        clips: dict[tuple[str, ...], _Entry] = {}
         total = 0
         for entry in entries:
             parts = _safe_parts(path, entry)
-            total += entry.length
+            total += entry.size
             if total > unpacking.max_bytes:
                 raise PipelineError(
-                    f"{path}: unpacks to over {unpacking.max_bytes:,} bytes, at {entry.name!r}: if that is"
-                    " right, raise params.yaml: extract.max_bytes"
+                    f"{path} unpacks to over {unpacking.max_bytes:,} bytes, at {entry.name!r}: if you expect"
+                    " that many, raise params.yaml: extract.max_bytes"
                 )
             if entry.kind == "file" and _is_clip(parts, unpacking.exclude):
-                if parts in found:
-                    raise PipelineError(f"{path}: holds {entry.name!r} twice: make it anew, each clip once")
-                found[parts] = entry
-        wrap = _wrapping_folders(path, list(found))
-        with Progress(len(found), "clips", "extract") as progress:
-            for parts, entry in found.items():
-                target = part.joinpath(*parts[wrap:])
+                if parts in clips:
+                    raise PipelineError(
+                        f"{path} contains {entry.name!r} twice: pack it again, with each clip once"
+                    )
+                clips[parts] = entry
+        num_top_folders = _count_top_folders(path, list(clips))
+        with Progress(len(clips), "clips", "extract") as progress:
+            for parts, entry in clips.items():
+                target = part.joinpath(*parts[num_top_folders:])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with entry.open() as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
                 progress.update(1)
-    return len(found)
+    return len(clips)
 
 
 def _is_clip(parts: tuple[str, ...], exclude: list[str]) -> bool:
@@ -198,46 +205,57 @@ def _is_clip(parts: tuple[str, ...], exclude: list[str]) -> bool:
 
 
 def _safe_parts(path: Path, entry: _Entry) -> tuple[str, ...]:
+    """Return the folders and the file in the entry's name. Raises PipelineError if they are unsafe."""
     pure = PurePosixPath(entry.name.replace("\\", "/"))
     try:
         entry.name.encode()
     except UnicodeEncodeError:
-        raise PipelineError(f"{path}: {entry.name!a} is no UTF-8: rename it and pack it anew") from None
+        raise PipelineError(
+            f"{path}: the name {entry.name!a} is not UTF-8: rename the file and pack the archive again"
+        ) from None
     drive = re.match(r"[A-Za-z]:", entry.name)
     if pure.is_absolute() or ".." in pure.parts or drive:
-        raise PipelineError(f"{path}: refused, as {entry.name!r} leaves the folder that it is unpacked to")
+        raise PipelineError(
+            f"{path}: {entry.name!r} would be written outside the target folder: pack the archive again, with"
+            " relative paths"
+        )
     if entry.kind not in ("file", "folder"):
         raise PipelineError(
-            f"{path}: refused, as {entry.name!r} is a {entry.kind}: expected files and folders alone"
+            f"{path}: {entry.name!r} is a {entry.kind}, expected only files and folders: pack the archive"
+            " again without it"
         )
     return pure.parts or (".",)
 
 
-def _wrapping_folders(path: Path, clips: list[tuple[str, ...]]) -> int:
+def _count_top_folders(path: Path, clips: list[tuple[str, ...]]) -> int:
+    """Return 1 if one top folder contains all label folders, else 0.
+
+    Raises PipelineError if there are no clips, or if a clip is outside a label folder.
+    """
     if not clips:
         raise PipelineError(
-            f"{path}: holds no clip: expected one folder per label with audio files"
-            f" ({', '.join(AUDIO_SUFFIXES)})"
+            f"{path} contains no clips, expected one folder of audio files per label"
+            f" ({', '.join(AUDIO_SUFFIXES)}): pack the archive again"
         )
-    wrap = int(all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips))
+    num_top_folders = int(all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips))
     for parts in clips:
-        if len(parts) != wrap + 2:
+        if len(parts) != num_top_folders + 2:
             raise PipelineError(
-                f"{path}: {'/'.join(parts)!r} does not lie in a label folder: expected"
-                f" {'/'.join([*parts[:wrap], '<label>', parts[-1]])!r}; folders to leave out go into"
-                " params.yaml: extract.exclude"
+                f"{path}: {'/'.join(parts)!r} is not in a label folder, expected"
+                f" {'/'.join([*parts[:num_top_folders], '<label>', parts[-1]])!r}: move it there, or add its"
+                " folder to params.yaml: extract.exclude"
             )
-    return wrap
+    return num_top_folders
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Iterator[_Entry]]:
+def _open_entries(path: Path) -> Iterator[Iterator[_Entry]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            yield (_of_zip(archive, info) for info in archive.infolist())
+            yield (_zip_entry(archive, info) for info in archive.infolist())
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            yield _all_of_tar(archive)
+            yield _tar_entries(archive)
     elif _first_bytes(path) == b"PK":
         raise zipfile.BadZipFile("its end is missing")
     else:
@@ -251,40 +269,47 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(2)
 
 
-def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
+def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
     mode = info.external_attr >> 16
+    kind: Literal["link", "folder", "file"]
     kind = "link" if stat.S_ISLNK(mode) else "folder" if info.is_dir() else "file"
     return _Entry(info.filename, info.file_size, kind, lambda: archive.open(info))
 
 
-def _all_of_tar(archive: tarfile.TarFile) -> Iterator[_Entry]:
+def _tar_entries(archive: tarfile.TarFile) -> Iterator[_Entry]:
     for info in archive:
-        yield _of_tar(archive, info)
-    # The checksum of a compressed tar stands at its very end, where tarfile does not look.
+        yield _tar_entry(archive, info)
+    # Read on to the end: the checksum of a compressed tar is there, and tarfile stops before it.
     while archive.fileobj is not None and archive.fileobj.read(1 << 20):
         pass
 
 
-def _of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
-    kind = "file" if info.isreg() else "folder" if info.isdir() else "link"
-    kind = kind if kind != "link" or info.issym() or info.islnk() else "device"
+def _tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
+    kind: Literal["file", "folder", "link", "device"] = "device"
+    if info.isreg():
+        kind = "file"
+    elif info.isdir():
+        kind = "folder"
+    elif info.issym() or info.islnk():
+        kind = "link"
 
-    def source() -> IO[bytes]:
+    def open_file() -> IO[bytes]:
         file = archive.extractfile(info)
-        assert file is not None  # noqa: S101 - None for folders and links alone
+        assert file is not None  # noqa: S101 - None only for folders, links and devices
         return file
 
-    return _Entry(info.name, info.size, kind, source)
+    return _Entry(info.name, info.size, kind, open_file)
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of zipfile, tarfile and the file system into a PipelineError."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, *BAD_STREAM) as error:
         raise PipelineError(
-            f"{path} is damaged: {error}: get it anew, whole, and run dvc repro -f download"
+            f"{path} is damaged: {error}: get a complete archive and run dvc repro -f download"
         ) from None
     except (RuntimeError, NotImplementedError, OSError, UnicodeError) as error:
-        # A password, an unknown compression, a name that this file system refuses.
-        raise PipelineError(f"{path} cannot be unpacked: {error}: pack it anew") from None
+        # The archive has a password, an unknown compression, or a name that this file system refuses.
+        raise PipelineError(f"{path} cannot be unpacked: {error}: pack it again") from None

@@ -1,4 +1,4 @@
-"""A clip's id, label and speaker; clips.csv."""
+"""Find clips, read their speakers from their names, and write and read clips.csv."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from pipeline.params import Section
 
 
 class Naming(Section):
-    """`clips`: what a file's name says of its clip."""
+    """The section `clips`: how to read a clip's speaker from its file name."""
 
-    speaker: str
+    speaker: str  # a regular expression, whose one group is the speaker
 
     @field_validator("speaker")
     @classmethod
@@ -30,32 +30,33 @@ class Naming(Section):
 
 
 class Clip(NamedTuple):
-    """One row of clips.csv: a clip as it was recorded, whatever is made of it later."""
+    """One row of clips.csv: a clip as it was recorded. Only `clips.speaker` can change it."""
 
-    clip: str  # its id, <label>/<file>
+    clip: str  # the id, <label>/<file>
     label: str
     speaker: str
     sample_rate: int  # Hz
-    samples: int
-    md5: str  # of the samples, all channels: int16 where the file has those, else float32
+    samples: int  # per channel
+    md5: str  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
 
 
 def find(folder: Path) -> list[str]:
     """Return the ids (`<label>/<file>`) of the clips in `folder`, sorted by code point.
 
-    Raises PipelineError where there is none, or where something in a label's folder is no file.
+    Raises PipelineError if there are no clips, if a label's folder contains something besides files, or if a
+    name is not UTF-8.
     """
-    again = "expected <label>/<file>: run dvc repro extract"
+    advice = "expected <label>/<file>: run dvc repro extract"
     if not folder.is_dir():
-        raise PipelineError(f"{folder} is missing: {again}")
+        raise PipelineError(f"{folder} is missing: {advice}")
     ids = []
     for label in os.scandir(folder):
         for file in os.scandir(label) if label.is_dir() else ():
             if not file.is_file():
-                raise PipelineError(f"{file.path} is no file: {again}")
+                raise PipelineError(f"{file.path} is not a file: {advice}")
             ids.append(f"{label.name}/{file.name}")
     if not ids:
-        raise PipelineError(f"{folder} holds no clip: {again}")
+        raise PipelineError(f"{folder} contains no clips: {advice}")
     for clip in ids:
         if not _is_text(clip):
             raise PipelineError(f"{folder}/{clip!a} must have a name in UTF-8: rename it in the archive")
@@ -65,13 +66,13 @@ def find(folder: Path) -> list[str]:
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes that are none are surrogates in Python
+    except UnicodeEncodeError:  # in Python, bytes of a name that are not UTF-8 are surrogates
         return False
     return True
 
 
 def speaker(clip: str, naming: Naming) -> str:
-    """Return the speaker that the file's name tells, or the clip's id where it tells none."""
+    """Return the speaker in the clip's file name, or the clip's id if `naming` finds none there."""
     match = re.search(naming.speaker, clip.partition("/")[2])
     return (match and match[1]) or clip
 
@@ -82,7 +83,7 @@ def write(path: Path, clips: list[Clip]) -> None:
 
 
 def read(path: Path) -> list[Clip]:
-    """Return the rows of clips.csv."""
+    """Return the rows of clips.csv. Raises PipelineError if it is missing."""
     return [
         Clip(
             clip=row["clip"],

@@ -1,8 +1,9 @@
-"""Clips → train, val, test."""
+"""Split clips into train, val and test, or into folds."""
 
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,191 +16,242 @@ from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.params import Section
 
-SIDES = ("train", "val", "test")
-# Orders in which the groups are tried, before the split is said to be impossible.
+SPLITS = ("train", "val", "test")
+# Groups are dealt again, in another order, until every subset has every label, but at most so many times.
 ATTEMPTS = 100
-# https://arxiv.org/abs/1804.03209, `which_set` in the data set's README.
+# From `which_set` in the README of the Speech Commands data set: https://arxiv.org/abs/1804.03209.
 MAX_CLIPS_PER_LABEL = 2**27 - 1
 
 
 class Split(Section):
-    """`split`: who goes to which side."""
+    """The section `split`: how clips are divided into train, val and test."""
 
     method: Literal["stratified", "hash"]
     group_by: Literal["speaker", "clip"]
-    train: float = Field(gt=0, lt=1)
+    train: float = Field(gt=0, lt=1)  # share of the clips
     val: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
-    def _shares_of_one(self) -> Self:
+    def _shares_sum_to_one(self) -> Self:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"must have shares (train, val, test) that sum to 1, they sum to {total:g}")
+            raise ValueError(f"must have train, val and test that sum to 1, but their sum is {total:g}")
         return self
 
 
-def split(clips: list[Clip], how: Split) -> list[str]:
-    """Return the side of each of `clips`: `train`, `val` or `test`.
+def split(clips: list[Clip], settings: Split) -> list[str]:
+    """Return the split of each of `clips`: `train`, `val` or `test`.
 
-    `stratified` gives each side its share of every label, as nearly as whole groups allow: the clips of
-    a speaker, or single clips, together with their exact copies. `hash` is the rule of the Speech
-    Commands data sets, by the speaker's name alone: a clip's side never changes when others are added.
+    The method `stratified` divides the clips of every label in the configured proportions, as closely as
+    possible without breaking up a group. Depending on `settings.group_by`, a group is all clips of a speaker
+    or a single clip. Exact copies are always in the same group.
+
+    The method `hash` is the rule of the Speech Commands data sets. A clip's split depends only on the shares
+    and on the name of its speaker, or of its file if the speaker is unknown. So it does not change when you
+    add clips.
 
     Raises:
-        PipelineError: there is one label alone, or a label has too few groups to stand on every side, or
-            stands on fewer.
+        PipelineError: there is only one label, a label has too few groups to have one in each split, or a
+            split lacks a label.
     """
     labels = sorted({clip.label for clip in clips})
     if len(labels) < 2:
         raise PipelineError(
-            f"split: there is one label alone, {labels[0]!r}, expected two or more to tell apart: the archive"
-            " needs one folder for each"
+            f"the clips have only one label, {labels[0]!r}, but a classifier needs two or more: use an"
+            " archive with one folder for each label"
         )
-    if how.method == "hash":
-        sides = _by_hash(clips, how)
+    if settings.method == "hash":
+        splits = _by_hash(clips, settings)
+        remedy = (
+            "set split.method to stratified in params.yaml, or change split.train, split.val or split.test"
+        )
     else:
-        shares = np.array([how.train, how.val, how.test])
-        sides = [SIDES[side] for side in _stratified(clips, how.group_by, shares, SIDES, how.seed)]
-    present = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
-    for label in labels:
-        missing = [side for side in SIDES if not present[label, side]]
-        if missing:
-            remedy = "split.method to stratified" if how.method == "hash" else "split.seed"
-            raise PipelineError(
-                f"split: label {label!r} has no clip on {' and '.join(missing)}: expected some on each of"
-                f" {', '.join(SIDES)}: change params.yaml: {remedy} or a share"
-            )
-    return sides
+        shares = np.array([settings.train, settings.val, settings.test])
+        subsets = _stratified(clips, settings.group_by, shares, "split", settings.seed)
+        splits = [SPLITS[subset] for subset in subsets]
+        remedy = (
+            f"add {settings.group_by}s with this label, or change split.seed, split.train, split.val or"
+            " split.test in params.yaml"
+        )
+    _check_labels(clips, splits, SPLITS, remedy)
+    return splits
 
 
-def folds(clips: list[Clip], number: int, how: Split) -> NDArray[np.int64]:
-    """Return the fold of each of `clips`, (clips,): 0 to `number` - 1, each with its share of every label.
+def folds(clips: list[Clip], num_folds: int, settings: Split) -> NDArray[np.int64]:
+    """Return the fold, 0 to `num_folds` - 1, of each of `clips`: (clips,).
 
-    Groups are those of `how`, its shares and method do not count. Raises PipelineError where a label has
-    fewer groups than there are folds.
+    The clips of every label are divided evenly, as closely as possible without breaking up a group. Only
+    `group_by` and `seed` of `settings` are used.
+
+    Raises:
+        PipelineError: a label has too few groups to have one in each fold, or a fold lacks a label.
     """
-    names = tuple(f"fold {fold + 1}" for fold in range(number))
-    return _stratified(clips, how.group_by, np.full(number, 1 / number), names, how.seed)
+    shares = np.full(num_folds, 1 / num_folds)
+    subsets = _stratified(clips, settings.group_by, shares, "fold", settings.seed)
+    names = [f"fold {fold + 1}" for fold in range(num_folds)]
+    remedy = f"add {settings.group_by}s with this label, use fewer folds, or change split.seed in params.yaml"
+    _check_labels(clips, [names[subset] for subset in subsets], names, remedy)
+    return subsets
 
 
-def which_side(name: str, *, val: float, test: float) -> str:
-    """Return the side of a file or a speaker called `name` by the rule of the Speech Commands data sets.
+def hash_split(name: str, *, val: float, test: float) -> str:
+    """Return the split of a file or a speaker, by the rule of the Speech Commands data sets.
 
     Args:
-        name: the file's name, or what stands in it before `_nohash_`, which alone counts.
-        val: the share of the validation clips.
-        test: the share of the test clips.
+        name: the name of the file or of the speaker. Only the part before `_nohash_` is used.
+        val: the share of `val`, from 0 to 1.
+        test: the share of `test`, from 0 to 1.
     """
     digest = hashlib.sha1(re.sub(r"_nohash_.*$", "", name).encode(), usedforsecurity=False)
-    number = int(digest.hexdigest(), 16) % (MAX_CLIPS_PER_LABEL + 1)
-    percentage = number * (100.0 / MAX_CLIPS_PER_LABEL)
+    remainder = int(digest.hexdigest(), 16) % (MAX_CLIPS_PER_LABEL + 1)
+    percentage = remainder * (100.0 / MAX_CLIPS_PER_LABEL)
     if percentage < 100 * val:
         return "val"
     return "test" if percentage < 100 * (val + test) else "train"
 
 
-def straddling_copies(clips: list[Clip], sides: list[str]) -> int:
-    """Return how many recordings have exact copies on more than one side."""
-    where: dict[str, set[str]] = {}
-    for clip, side in zip(clips, sides, strict=True):
-        where.setdefault(clip.md5, set()).add(side)
-    return sum(len(found) > 1 for found in where.values())
+def count_straddling_copies(clips: list[Clip], splits: list[str]) -> int:
+    """Return how many recordings have exact copies in more than one split."""
+    splits_of: dict[str, set[str]] = {}
+    for clip, split in zip(clips, splits, strict=True):
+        splits_of.setdefault(clip.md5, set()).add(split)
+    return sum(len(copies) > 1 for copies in splits_of.values())
 
 
-def table(clips: list[Clip], sides: list[str]) -> str:
-    """Return the number of clips and speakers by label and side, as lines of text."""
-    count = Counter((clip.label, side) for clip, side in zip(clips, sides, strict=True))
+def format_table(clips: list[Clip], splits: list[str]) -> str:
+    """Return a table of text: the number of clips by label and split, and of clips and speakers by split."""
+    counts = Counter((clip.label, split) for clip, split in zip(clips, splits, strict=True))
     labels = sorted({clip.label for clip in clips})
-    speakers = {
-        side: len({clip.speaker for clip, each in zip(clips, sides, strict=True) if each == side})
-        for side in SIDES
-    }
-    by_label = [[count[label, side] for side in SIDES] for label in labels]
+    by_label = [[counts[label, split] for split in SPLITS] for label in labels]
+    speakers = Counter(
+        split for _, split in {(clip.speaker, split) for clip, split in zip(clips, splits, strict=True)}
+    )
     rows = list(zip(labels, by_label, strict=True))
     rows.append(("clips", [sum(column) for column in zip(*by_label, strict=True)]))
-    rows.append(("speakers", [speakers[side] for side in SIDES]))
+    rows.append(("speakers", [speakers[split] for split in SPLITS]))
     width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{side:>9}" for side in SIDES)]
-    lines += [f"{name:<{width}}" + "".join(f"{number:>9,}" for number in numbers) for name, numbers in rows]
+    lines = [" " * width + "".join(f"{split:>9}" for split in SPLITS)]
+    lines += [f"{name:<{width}}" + "".join(f"{count:>9,}" for count in row) for name, row in rows]
     return "\n".join(lines)
 
 
-def write(path: Path, clips: list[Clip], sides: list[str]) -> None:
-    """Write split.csv: `clip`, `split`."""
-    write_csv(path, ["clip", "split"], ((clip.clip, side) for clip, side in zip(clips, sides, strict=True)))
+def write(path: Path, clips: list[Clip], splits: list[str]) -> None:
+    """Write split.csv, with the columns `clip` and `split`."""
+    rows = ((clip.clip, split) for clip, split in zip(clips, splits, strict=True))
+    write_csv(path, ["clip", "split"], rows)
 
 
-def _by_hash(clips: list[Clip], how: Split) -> list[str]:
+def _by_hash(clips: list[Clip], settings: Split) -> list[str]:
     def name(clip: Clip) -> str:
-        # A clip that tells no speaker has its id for one, where the rule takes the file's name.
+        # If the speaker is unknown, `clip.speaker` is the clip's id. The rule then takes the file's name.
         return clip.clip.rpartition("/")[2] if clip.speaker == clip.clip else clip.speaker
 
-    return [which_side(name(clip), val=how.val, test=how.test) for clip in clips]
+    return [hash_split(name(clip), val=settings.val, test=settings.test) for clip in clips]
+
+
+def _check_labels(clips: list[Clip], subsets: list[str], names: Sequence[str], remedy: str) -> None:
+    """Raise PipelineError if one of the subsets called `names` lacks a label.
+
+    `subsets` has the name of each clip's subset. `remedy` ends the message.
+    """
+    present = {(clip.label, subset) for clip, subset in zip(clips, subsets, strict=True)}
+    for label in sorted({clip.label for clip in clips}):
+        missing = [name for name in names if (label, name) not in present]
+        if missing:
+            raise PipelineError(f"label {label!r} has no clips in {' and '.join(missing)}: {remedy}")
 
 
 def _stratified(
     clips: list[Clip],
     group_by: Literal["speaker", "clip"],
     shares: NDArray[np.float64],
-    names: tuple[str, ...],
+    kind: Literal["split", "fold"],
     seed: int,
 ) -> NDArray[np.int64]:
-    """Return the number of each clip's side; the sides have `shares` and `names`."""
+    """Return the subset of each clip, (clips,), as an index into `shares`.
+
+    Args:
+        clips: the clips.
+        group_by: what stays together.
+        shares: (subsets,), each subset's share of the clips of every label.
+        kind: what the subsets are. Messages contain it.
+        seed: decides the order of equally large groups.
+
+    Raises:
+        PipelineError: a label has too few groups to have one in each subset.
+    """
     group = np.array(_groups(clips, group_by), np.int64)
     labels = sorted({clip.label for clip in clips})
     index = {label: column for column, label in enumerate(labels)}
     counts = np.zeros((max(group) + 1, len(labels)))
     np.add.at(counts, (group, np.array([index[clip.label] for clip in clips])), 1)
-    for label, groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
-        if groups < len(names):
-            what = "speakers" if group_by == "speaker" else "clips"
+    for label, num_groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
+        if num_groups < len(shares):
+            if group_by == "speaker":
+                count_as_one = "speakers with a copy of the same recording"
+                advice = "add speakers, or set split.group_by to clip in params.yaml"
+            else:
+                count_as_one, advice = "exact copies", "add clips"
             raise PipelineError(
-                f"split: label {label!r} has {groups} {what} that share no recording with another, expected"
-                f" at least {len(names)}, one for each of {', '.join(names)}: add {what}"
-                + (", or set params.yaml: split.group_by to clip" if group_by == "speaker" else "")
+                f"label {label!r} needs at least {len(shares)} {group_by}s, one for each {kind}, but has"
+                f" {num_groups} ({count_as_one} count as one): {advice}"
             )
     generator = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
-        side = _deal(counts, shares, generator)
-        if all((counts[side == number] > 0).any(axis=0).all() for number in range(len(names))):
+        subset_of_group = _deal(counts, shares, generator)
+        if all((counts[subset_of_group == subset] > 0).any(axis=0).all() for subset in range(len(shares))):
             break
-    sides: NDArray[np.int64] = side[group]
-    return sides
+    subsets: NDArray[np.int64] = subset_of_group[group]
+    return subsets
 
 
 def _deal(
     counts: NDArray[np.float64], shares: NDArray[np.float64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return the side of each group, given its clips by label: (groups, labels) → (groups,).
+    """Return the subset of each group: (groups,).
 
-    Largest first, in random order among equals, each group goes to the side where it leaves the least
-    squared distance from the sides' shares of every label, unless a label has only as many groups left
-    as there are sides without it.
+    The groups are dealt one by one, the largest first, and equally large ones in random order. Each group
+    goes to the subset that minimises the squared deviation from the shares. There is one exception: if
+    the group has a label with only as many groups left as there are subsets that still lack it, the group
+    goes to one of these subsets. If there are several such labels, it goes to the subset that lacks the
+    largest number of them.
+
+    Args:
+        counts: (groups, labels), the number of clips of each group by label.
+        shares: (subsets,), each subset's share of the clips of every label.
+        generator: decides the order of equally large groups.
     """
     order = generator.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     wanted = shares[:, None] * counts.sum(axis=0)
     given = np.zeros_like(wanted)
     left = (counts > 0).sum(axis=0)
-    sides = np.empty(len(counts), np.int64)
+    subsets = np.empty(len(counts), np.int64)
     for group in order:
         has = counts[group] > 0
-        urgent = has & (left <= (given == 0).sum(axis=0))
         before = (given - wanted) / wanted
         after = (given + counts[group] - wanted) / wanted
-        added = (shares[:, None] * (after**2 - before**2)).sum(axis=1)
-        covered = (urgent & (given > 0)).sum(axis=1)
-        side = np.lexsort((added, covered))[0]
-        sides[group] = side
-        given[side] += counts[group]
+        # (subsets,): how much the squared deviation grows if the group goes there.
+        growth = (shares[:, None] * (after**2 - before**2)).sum(axis=1)
+        # (labels,): whether the exception applies to the label.
+        urgent = has & (left <= (given == 0).sum(axis=0))
+        # (subsets,): how many of these labels the subset already has.
+        already_has = (urgent & (given > 0)).sum(axis=1)
+        # The subset where `already_has` is lowest, and of several such, the one where `growth` is lowest.
+        subset = np.lexsort((growth, already_has))[0]
+        subsets[group] = subset
+        given[subset] += counts[group]
         left -= has
-    return sides
+    return subsets
 
 
-def _groups(clips: list[Clip], by: Literal["speaker", "clip"]) -> list[int]:
-    """Return a group's number for each clip: clips that share a speaker, or samples, share a group."""
+def _groups(clips: list[Clip], group_by: Literal["speaker", "clip"]) -> list[int]:
+    """Return the group of each clip, counted from 0.
+
+    Exact copies are in the same group, and so are the clips of a speaker if `group_by` is `speaker`.
+    """
     parent = list(range(len(clips)))
 
     def root(clip: int) -> int:
@@ -208,8 +260,8 @@ def _groups(clips: list[Clip], by: Literal["speaker", "clip"]) -> list[int]:
         return clip
 
     first: dict[tuple[str, str], int] = {}
-    for number, clip in enumerate(clips):
-        for key in (("md5", clip.md5), ("speaker", clip.speaker if by == "speaker" else clip.clip)):
-            parent[root(number)] = root(first.setdefault(key, number))
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(number), len(numbers)) for number in range(len(clips))]
+    for row, clip in enumerate(clips):
+        for key in (("md5", clip.md5), ("speaker", clip.speaker if group_by == "speaker" else clip.clip)):
+            parent[root(row)] = root(first.setdefault(key, row))
+    group_of_root: dict[int, int] = {}
+    return [group_of_root.setdefault(root(row), len(group_of_root)) for row in range(len(clips))]

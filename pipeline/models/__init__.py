@@ -1,6 +1,7 @@
-"""One file per model: (frames, bins) → logits.
+"""Models: one file per model, features (clips, frames, bins) → logits (clips, num_labels).
 
-The file's name is the model's name in params.yaml, the class in it the name with a capital letter.
+The name of a section under `models` in params.yaml is the name of a file here. The file defines a class of
+the same name, ignoring case and underscores: `TCResNet` is in tcresnet.py.
 """
 
 from abc import abstractmethod
@@ -9,35 +10,44 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.params import Choice
+from pipeline.params import Plugin
 
 
-class Model(Choice):
-    """A model and its parameters, `models.<name>`; under `train` there, what of `train` it has otherwise."""
+class Model(Plugin):
+    """A model and its parameters, `models.<name>`. A subclass must implement `logits`.
 
-    train: dict[str, Any] = Field(default_factory=dict)
+    Attributes:
+        train_overrides: the section `train` in `models.<name>`. For this model, its values replace those of
+            the top-level section `train`.
+    """
+
+    train_overrides: dict[str, Any] = Field(default_factory=dict, alias="train")
 
     @abstractmethod
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins), Keras tensors both.
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins). Both are Keras tensors.
 
-        Raises ValueError where it cannot take the inputs' shape.
+        Raises ValueError if the model cannot take inputs of this shape.
         """
 
     def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
-        """Yield the epoch that each part of training ends with, and its part of the learning rate.
+        """Yield, for each phase of training, its last epoch and its factor of the learning rate.
 
-        What of `network` is trained may be set before each is yielded.
+        An implementation may freeze or unfreeze layers of `network` before it yields.
+
+        Args:
+            network: the Keras model that contains this model's layers.
+            epochs: the last epoch of training.
         """
         del network
         yield epochs, 1.0
 
 
 class Widened(Model):
-    """A model all of whose numbers of channels grow with its width."""
+    """A model whose numbers of channels are all multiplied by `width`."""
 
     width: float = Field(gt=0)
 
     def wide(self, channels: int) -> int:
-        """Return how many channels it has where it has `channels` at width 1."""
+        """Return `channels` times `width`, rounded, but at least 1."""
         return max(1, round(channels * self.width))

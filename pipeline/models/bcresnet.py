@@ -1,11 +1,11 @@
-"""BC-ResNet: residual blocks over frequency, and over time on the mean of all frequencies.
+"""BC-ResNet: residual blocks whose convolutions run over the bins, and over time on the mean of all bins.
 
 Kim et al., "Broadcasted Residual Learning for Efficient Keyword Spotting", Interspeech 2021,
 https://arxiv.org/abs/2106.04140, figure 2 and table 1. `width` is the paper's tau: 1 to 8.
 
-Takes features (clips, frames, bins) whose bins, halved three times and rounded up, can be cut into
-`subbands` equal parts each time (40 and 39 bins can be cut into 5), and have 5 left at last. On log-mel
-features of 98 frames x 40 bins with 8 labels:
+The input is a feature (clips, frames, bins). The number of bins is halved three times, rounding up.
+`subbands` must divide each of the three numbers, and the last must be at least 5: 39 and 40 bins work with 5
+subbands. The size on log-mel features of 98 frames x 40 bins, with 8 labels:
 
 =====  ==========  =============
 width  parameters  multiply-adds
@@ -23,21 +23,21 @@ from pydantic import Field, PositiveInt
 
 from pipeline.models import Widened
 
-# Blocks, channels at width 1, stride over the bins, dilation over the frames: table 1.
+# For each stage: blocks, channels at width 1, stride over the bins, dilation over the frames (table 1).
 STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
 KERNEL = 5
 
 
-class Bcresnet(Widened):
-    """Broadcasted residual blocks: each frame's mean over bins goes through time, and back to every bin."""
+class BCResNet(Widened):
+    """Broadcasted residual blocks: convolve each frame's mean over time, and add the result to every bin."""
 
     subbands: PositiveInt
     dropout: float = Field(ge=0, lt=1)
 
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins).
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins).
 
-        Raises ValueError where the bins cannot be cut into `subbands`, or too few are left at last.
+        Raises ValueError if `subbands` does not divide the bins, or if too few bins remain at the end.
         """
         from keras import layers
 
@@ -50,27 +50,31 @@ class Bcresnet(Widened):
                 first = block == 1
                 x = self._block(x, self.wide(channels), (stride if first else 1, dilation), name, first=first)
         if x.shape[2] < KERNEL:
-            raise ValueError(f"its {inputs.shape[2]} bins become {x.shape[2]}, {KERNEL} are needed")
+            raise ValueError(
+                f"{inputs.shape[2]} bins become {x.shape[2]} in the last layers, expected at least {KERNEL}"
+            )
         x = layers.ZeroPadding2D(((KERNEL // 2, KERNEL // 2), (0, 0)), name="tail_pad")(x)
         x = layers.DepthwiseConv2D(KERNEL, use_bias=False, name="tail_depthwise")(x)
         x = layers.Conv2D(self.wide(32), 1, use_bias=False, name="tail")(x)
         x = layers.ReLU(name="tail_relu")(layers.BatchNormalization(name="tail_norm")(x))
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
-        return layers.Dense(labels, name="logits")(x)
+        return layers.Dense(num_labels, name="logits")(x)
 
-    def _block(self, x: Any, channels: int, steps: tuple[int, int], name: str, *, first: bool) -> Any:
-        """Return relu(x + f2(x) + f1(mean over the bins of f2(x))); the first of a stage is without x."""
+    def _block(
+        self, x: Any, channels: int, stride_and_dilation: tuple[int, int], name: str, *, first: bool
+    ) -> Any:
+        """Return relu(x + f2(x) + f1(mean over the bins of f2(x))). The first block of a stage omits x."""
         from keras import layers
 
-        stride, dilation = steps
+        stride, dilation = stride_and_dilation
         identity = [] if first else [x]
         if first:
             x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_wide")(x)
             x = layers.ReLU(name=f"{name}_wide_relu")(layers.BatchNormalization(name=f"{name}_wide_norm")(x))
         x = layers.DepthwiseConv2D((1, 3), padding="same", use_bias=False, name=f"{name}_bins")(x)
-        if stride > 1:  # TensorFlow has no depthwise convolution with a stride over the bins alone
+        if stride > 1:  # TensorFlow has no depthwise convolution with a stride over only the bins
             x = layers.MaxPooling2D((1, 1), (1, stride), name=f"{name}_stride")(x)
-        x = two = self._subband_norm(x, f"{name}_bins")
+        x = f2 = self._subband_norm(x, f"{name}_bins")
         _, frames, bins, _ = x.shape
         x = layers.AveragePooling2D((1, bins), name=f"{name}_mean")(x)
         x = layers.Reshape((frames, channels), name=f"{name}_one")(x)
@@ -82,15 +86,20 @@ class Bcresnet(Widened):
         x = layers.Conv1D(channels, 1, use_bias=False, name=f"{name}_mix")(x)
         x = layers.SpatialDropout1D(self.dropout, name=f"{name}_dropout")(x)
         x = layers.Reshape((frames, 1, channels), name=f"{name}_to_all")(x)
-        return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([two, x, *identity]))
+        return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([f2, x, *identity]))
 
     def _subband_norm(self, x: Any, name: str) -> Any:
-        """Normalise each of `subbands` equal parts of the bins by its own statistics."""
+        """Normalise each of `subbands` equal parts of the bins with its own statistics.
+
+        Raises ValueError if `subbands` does not divide the bins.
+        """
         from keras import layers
 
         _, frames, bins, channels = x.shape
         if bins % self.subbands:
-            raise ValueError(f"{bins} bins cannot be cut into models.bcresnet.subbands, {self.subbands}")
+            raise ValueError(
+                f"{bins} bins cannot be cut into {self.subbands} equal parts (models.bcresnet.subbands)"
+            )
         x = layers.Reshape((frames, self.subbands, bins // self.subbands, channels), name=f"{name}_cut")(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_apart")(x)
         x = layers.Reshape(

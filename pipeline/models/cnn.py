@@ -1,16 +1,17 @@
 """A small convolutional network on the feature as an image.
 
-The notebook's has `filters: [32, 64, 64]`, `pool: [[2, 2], [2, 2], [1, 1]]`, `padding: valid`, `units: 64`
-and `dropout: 0.0`: https://www.tensorflow.org/tutorials/images/cnn. With 8 labels, on 134 x 257:
+The network of TensorFlow's tutorial, https://www.tensorflow.org/tutorials/images/cnn, has
+`filters: [32, 64, 64]`, `pool: [[2, 2], [2, 2], [1, 1]]`, `padding: valid`, `units: 64` and `dropout: 0.0`.
 
-=======================================  ==========  =============
-                                         parameters  multiply-adds
-=======================================  ==========  =============
-the notebook's                           7.4 M       231 M
-padding same, maxima of 4 x 2, as here   318 k       107 M
-=======================================  ==========  =============
+The input is a feature (clips, frames, bins) with enough frames and bins for the pooling. The size on
+134 frames x 257 bins, with 8 labels:
 
-Takes any feature: (clips, frames, bins) of enough frames and bins for the maxima.
+=====================  ==========  =============
+settings               parameters  multiply-adds
+=====================  ==========  =============
+those of the tutorial  7.4 M       231 M
+those in params.yaml   318 k       107 M
+=====================  ==========  =============
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -20,27 +21,29 @@ from pydantic import Field, PositiveInt, model_validator
 from pipeline.models import Model
 
 
-class Cnn(Model):
-    """Convolutions of 3 x 3 with ReLU, each followed by a maximum, and two dense layers after dropout."""
+class CNN(Model):
+    """3 x 3 convolutions with ReLU, each followed by max-pooling, then two dense layers with dropout."""
 
     filters: list[PositiveInt] = Field(min_length=1)
+    # The max-pooling window after each convolution: [frames, bins].
     pool: list[Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]]
     padding: Literal["same", "valid"]
     units: PositiveInt
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _a_maximum_for_each_convolution(self) -> Self:
+    def _one_pool_per_convolution(self) -> Self:
         if len(self.pool) != len(self.filters):
             raise ValueError(
-                f"must have as many in pool as in filters, has {len(self.pool)} and {len(self.filters)}"
+                f"must have as many entries in pool as in filters, has {len(self.pool)} and"
+                f" {len(self.filters)}"
             )
         return self
 
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins).
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins).
 
-        Raises ValueError where the feature has too few frames or bins for so many maxima.
+        Raises ValueError if the feature has too few frames or bins for the pooling.
         """
         from keras import layers
 
@@ -52,11 +55,13 @@ class Cnn(Model):
             image = convolution(image)
             _, frames, bins, _ = image.shape
             if frames < pool[0] or bins < pool[1]:
-                raise ValueError(f"conv{number} has {frames} x {bins} values, pool takes {pool}")
+                raise ValueError(
+                    f"the output of conv{number}, {frames} x {bins}, is smaller than its pool, {pool}"
+                )
             if pool != [1, 1]:
                 image = layers.MaxPooling2D(tuple(pool), name=f"pool{number}")(image)
         flat = layers.Flatten(name="flat")(image)
         flat = layers.Dropout(self.dropout, name="dropout1")(flat)
         flat = layers.Dense(self.units, activation="relu", name="dense")(flat)
         flat = layers.Dropout(self.dropout, name="dropout2")(flat)
-        return layers.Dense(labels, name="logits")(flat)
+        return layers.Dense(num_labels, name="logits")(flat)

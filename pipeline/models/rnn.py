@@ -1,9 +1,9 @@
-"""A recurrent network: one LSTM over the frames, as the notebook's.
+"""A recurrent network: one LSTM over the frames.
 
-Hochreiter & Schmidhuber, "Long Short-Term Memory", 1997, https://doi.org/10.1162/neco.1997.9.8.1735; as
-Keras has it, with a bias of 1 for the forget gate at first.
+Hochreiter & Schmidhuber, "Long Short-Term Memory", 1997, https://doi.org/10.1162/neco.1997.9.8.1735. As in
+Keras, the forget gate's bias is 1 at the start.
 
-Takes any feature: (clips, frames, bins). With 256 units and 8 labels:
+The input is any feature (clips, frames, bins). The size with 256 units and 8 labels:
 
 ==================  ==========  =============
 frames x bins       parameters  multiply-adds
@@ -20,16 +20,16 @@ from pydantic import Field
 from pipeline.models import Model
 
 
-class Rnn(Model):
-    """LSTM over the frames, dropout, and a dense layer on its last state."""
+class RNN(Model):
+    """An LSTM over the frames, dropout, and a dense layer on the LSTM's last state."""
 
     units: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
 
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins)."""
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""
         from keras import layers
 
         state = layers.LSTM(self.units, name="lstm")(inputs)
         state = layers.Dropout(self.dropout, name="dropout")(state)
-        return layers.Dense(labels, name="logits")(state)
+        return layers.Dense(num_labels, name="logits")(state)

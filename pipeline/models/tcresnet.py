@@ -1,10 +1,11 @@
-"""TC-ResNet: residual blocks of convolutions over time, with the bins as channels.
+"""TC-ResNet: residual blocks of convolutions over time, for which the bins are channels.
 
 Choi et al., "Temporal Convolution for Real-time Keyword Spotting on Mobile Devices", Interspeech 2019,
 https://arxiv.org/abs/1904.03814, figure 2. `blocks: [24, 32, 48]` is the paper's TC-ResNet8 and
 `[24, 24, 32, 32, 48, 48]` its TC-ResNet14; `width` is its multiplier k.
 
-Takes any feature: (clips, frames, bins). On log-mel features of 98 frames x 40 bins with 8 labels:
+The input is any feature (clips, frames, bins). The size on log-mel features of 98 frames x 40 bins, with 8
+labels:
 
 ==========  =====  ==========  =============
             width  parameters  multiply-adds
@@ -24,16 +25,16 @@ from pydantic import Field, PositiveInt
 from pipeline.models import Widened
 
 
-class Tcresnet(Widened):
-    """A convolution of 3 frames, residual blocks that halve the frames where channels grow, and a mean."""
+class TCResNet(Widened):
+    """A convolution of 3 frames, residual blocks that halve the frames when channels change, and a mean."""
 
-    stem: PositiveInt
-    blocks: list[PositiveInt] = Field(min_length=1)
-    kernel: PositiveInt
+    stem: PositiveInt  # channels of the first convolution
+    blocks: list[PositiveInt] = Field(min_length=1)  # channels of each block
+    kernel: PositiveInt  # frames
     dropout: float = Field(ge=0, lt=1)
 
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins)."""
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""
         from keras import layers
 
         def convolve(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
@@ -41,12 +42,12 @@ class Tcresnet(Widened):
             return layers.BatchNormalization(name=f"{name}_norm")(x)
 
         x = layers.Conv1D(self.wide(self.stem), 3, padding="same", use_bias=False, name="stem")(inputs)
-        for number, block in enumerate(self.blocks, start=1):
-            channels, name = self.wide(block), f"block{number}"
-            wider = channels != x.shape[-1]
-            stride = 2 if wider else 1
+        for number, base_channels in enumerate(self.blocks, start=1):
+            channels, name = self.wide(base_channels), f"block{number}"
+            changes = channels != x.shape[-1]
+            stride = 2 if changes else 1
             shortcut = x
-            if wider:
+            if changes:
                 shortcut = layers.ReLU(name=f"{name}_shortcut_relu")(
                     convolve(x, channels, 1, stride, f"{name}_shortcut")
                 )
@@ -55,4 +56,4 @@ class Tcresnet(Widened):
             x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
         x = layers.GlobalAveragePooling1D(name="pooled")(x)
         x = layers.Dropout(self.dropout, name="dropout")(x)
-        return layers.Dense(labels, name="logits")(x)
+        return layers.Dense(num_labels, name="logits")(x)

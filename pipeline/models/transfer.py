@@ -1,11 +1,11 @@
-"""An image network of keras.applications on the feature as a picture, trained on photographs before.
+"""An image network of keras.applications, pretrained on photographs, on the feature as an image.
 
-Its first epochs (`frozen_epochs`) train the new last layer alone, the others all of it, at the learning rate
-times `fine_tuning`. Batch normalisation keeps the statistics that came with the weights, as
-https://keras.io/guides/transfer_learning advises. With `weights: null` nothing is frozen.
+The first `frozen_epochs` epochs train only the new last layer. The other epochs train the whole network, at
+the learning rate times `fine_tuning`. Batch normalisation keeps the statistics of the pretrained weights, as
+https://keras.io/guides/transfer_learning advises. With `weights: null`, no layer is frozen.
 
-Takes any feature: (clips, frames, bins), resized to `image` x `image` pixels, the same in all three channels.
-With 8 labels, at 96 x 96 pixels:
+The input is any feature (clips, frames, bins). It is resized to `image` x `image` pixels and copied to all
+three colour channels. The size at 96 x 96 pixels, with 8 labels:
 
 ================  ==========  =============
 backbone          parameters  multiply-adds
@@ -25,8 +25,8 @@ from pydantic import Field, PositiveInt
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 
-# The grey value and the contrast at which a normalised feature, of mean 0 and deviation 1, looks to each
-# network as photographs did: pixels from 0 to 255, from -1 to 1, or less their mean and over their deviation.
+# For each backbone, the grey value and the contrast that turn a normalised feature (mean 0, deviation 1) into
+# pixels like those that the backbone was trained on: from 0 to 255, from -1 to 1, or standardised.
 PIXELS = {
     "MobileNet": (0.0, 0.5),
     "MobileNetV2": (0.0, 0.5),
@@ -42,14 +42,14 @@ class Transfer(Model):
     """A backbone of keras.applications, the mean of its last feature maps, and a dense layer."""
 
     backbone: Literal[tuple(PIXELS)]  # type: ignore[valid-type]
-    weights: str | None
-    image: PositiveInt
+    weights: str | None  # `imagenet`, the path of a .weights.h5 file, or None for random weights
+    image: PositiveInt  # pixels on each side
     frozen_epochs: int = Field(ge=0)
     fine_tuning: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
 
-    def logits(self, inputs: Any, labels: int) -> Any:
-        """Return the logits (clips, labels) of `inputs` (clips, frames, bins)."""
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""
         from keras import layers
 
         grey, contrast = PIXELS[self.backbone]
@@ -57,13 +57,13 @@ class Transfer(Model):
         x = layers.Resizing(self.image, self.image, name="resize")(x)
         x = layers.Rescaling(contrast, grey, name="grey")(x)
         x = layers.Concatenate(name="colour")([x, x, x])
-        # As inference, or fine-tuning on a few thousand clips would undo the statistics.
+        # In inference mode, because fine-tuning on a few thousand clips would spoil the statistics.
         x = self._backbone()(x, **({"training": False} if self.weights else {}))
         x = layers.Dropout(self.dropout, name="dropout")(x)
-        return layers.Dense(labels, name="logits")(x)
+        return layers.Dense(num_labels, name="logits")(x)
 
     def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
-        """Yield the epoch that each part of training ends with, and its part of the learning rate."""
+        """Yield, for each phase of training, its last epoch and its factor of the learning rate."""
         backbone = network.get_layer("backbone")
         if self.weights and self.frozen_epochs:
             backbone.trainable = False
@@ -75,12 +75,12 @@ class Transfer(Model):
     def _backbone(self) -> Any:
         import keras
 
-        where = "params.yaml: models.transfer.weights"
+        key = "params.yaml: models.transfer.weights"
         weights = self.weights
         if weights not in (None, "imagenet") and not Path(weights).is_file():
             raise PipelineError(
-                f"{where} must be imagenet, null or a file that Keras wrote (.weights.h5), is {weights!r},"
-                " and no file is there"
+                f"{key} must be imagenet, null, or a .weights.h5 file that Keras wrote, is {weights!r}, but"
+                " there is no such file: correct the path"
             )
         try:
             return getattr(keras.applications, self.backbone)(
@@ -95,8 +95,9 @@ class Transfer(Model):
                 raise
             reason = str(error).splitlines()[0]
             raise PipelineError(
-                f"{where}: the weights of {self.backbone}, {weights!r}, cannot be loaded: {reason}\nWithout a"
-                f" network, run on another machine: python -c 'import keras; keras.applications."
-                f'{self.backbone}(include_top=False).save_weights("backbone.weights.h5")\', bring the file'
-                " here, and set models.transfer.weights to its path; or set it to null, to train from nothing"
+                f"{key}: the weights of {self.backbone}, {weights!r}, cannot be loaded: {reason}\nIf you are"
+                " offline, run on another machine: python -c 'import keras; keras.applications."
+                f'{self.backbone}(include_top=False).save_weights("backbone.weights.h5")\', copy the file'
+                " here, and set models.transfer.weights to its path. To train from random weights, set it to"
+                " null"
             ) from None

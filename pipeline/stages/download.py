@@ -1,4 +1,4 @@
-"""params.yaml → data/archive/<dataset>: the archive as published, verified."""
+"""params.yaml → data/archive/<dataset>: download the archive and verify it, or create the demo's."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pipeline.errors import run
 
 
 def main() -> None:
-    """Fetch the chosen data set's archive, or speak the demo's."""
+    """Fetch the archive of the chosen data set. For `demo`, create it."""
     name = params.read("dataset", str)
     path = Path("data/archive", name)
     if name == "demo":
@@ -18,7 +18,8 @@ def main() -> None:
     sha256 = archive.fetch(source, path, name=name)
     if source.sha256 is None:
         print(
-            f"{path}: sha256 {sha256}: set params.yaml: datasets.{name}.sha256 to it, and it will be checked"
+            f"{path} has the sha256 {sha256}: set params.yaml: datasets.{name}.sha256 to this value, and the"
+            " next download is checked"
         )
 
 

@@ -1,4 +1,4 @@
-"""data/archive/<dataset> → data/raw/<label>/<clip>: audio files only."""
+"""data/archive/<dataset> → data/raw/<label>/<file>: unpack the audio files."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pipeline.errors import run
 
 
 def main() -> None:
-    """Unpack the chosen data set's archive."""
+    """Unpack the archive of the chosen data set."""
     path = Path("data/archive", params.read("dataset", str))
     unpack(path, Path("data/raw"), params.read("extract", Unpacking))
 

@@ -1,4 +1,4 @@
-"""data/clips.csv → data/split.csv: which clip is for training, validation, test."""
+"""data/clips.csv → data/split.csv: split the clips into train, val and test."""
 
 from pathlib import Path
 
@@ -8,20 +8,23 @@ from pipeline.errors import run
 
 
 def main() -> None:
-    """Split the clips and print how many of each label went to each side."""
-    found = clips.read(Path("data/clips.csv"))
-    sides = splits.split(found, params.read("split", splits.Split))
-    splits.write(Path("data/split.csv"), found, sides)
-    print(splits.table(found, sides))
-    nameless = sum(clip.speaker == clip.clip for clip in found)
-    if nameless:
+    """Split the clips, and print how many clips of each label are in each split."""
+    rows = clips.read(Path("data/clips.csv"))
+    assigned = splits.split(rows, params.read("split", splits.Split))
+    splits.write(Path("data/split.csv"), rows, assigned)
+    print(splits.format_table(rows, assigned))
+    unmatched = sum(clip.speaker == clip.clip for clip in rows)
+    if unmatched:
         print(
-            f"{nameless} of {len(found)} clips tell no speaker by params.yaml: clips.speaker: each counts as"
-            " one of its own, and may be a person who is on another side"
+            f"{unmatched} of {len(rows)} clips do not match params.yaml: clips.speaker: each counts as its"
+            " own speaker, so one person may be in two splits"
         )
-    straddling = splits.straddling_copies(found, sides)
+    straddling = splits.count_straddling_copies(rows, assigned)
     if straddling:
-        print(f"{straddling} recordings have exact copies on another side: split.method hash goes by name")
+        print(
+            f"{straddling} recordings have exact copies in more than one split: to keep copies together, set"
+            " params.yaml: split.method to stratified"
+        )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ UNPACKING = Unpacking(exclude=["_background_noise_"], max_bytes=1_000_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `faults` are what the next requests get instead, `requests` counts all."""
+    """Serves CONTENT."""
 
-    faults: list[str]
-    requests: int
+    faults: list[str]  # for the next requests, instead of CONTENT: a status, or `cut`
+    requests: int  # how many there were
 
     @property
     def url(self) -> str:
@@ -68,10 +68,10 @@ def _fetch(url: str | None, path: Path, sha256: str | None = SHA256) -> str:
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
-def test_a_download_is_whole_and_its_checksum_returned(
+def test_a_download_is_complete_and_its_sha256_is_returned(
     server: Server, tmp_path: Path, sha256: str | None
 ) -> None:
-    """The served bytes are at the path, alone in the folder, and the sha256 is returned, known or not."""
+    """The file has the served bytes, no other file is left, and the sha256 is returned, known or not."""
     path = tmp_path / "archive" / "own"
     assert _fetch(server.url, path, sha256) == SHA256
     assert path.read_bytes() == CONTENT
@@ -79,15 +79,15 @@ def test_a_download_is_whole_and_its_checksum_returned(
 
 
 @pytest.mark.parametrize("fault", ["cut", "503", "429"])
-def test_a_passing_fault_is_tried_again(server: Server, tmp_path: Path, fault: str) -> None:
-    """A connection cut half way and a busy server cost another try, no more."""
+def test_a_temporary_error_is_tried_again(server: Server, tmp_path: Path, fault: str) -> None:
+    """After a broken connection or a busy server, the next try succeeds."""
     server.faults = [fault, fault]
     assert _fetch(server.url, tmp_path / "own") == SHA256
     assert server.requests == 3
 
 
-def test_what_is_not_there_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
-    """404 ends it at once, with the URL and the parameter to check."""
+def test_a_missing_file_is_not_tried_again(server: Server, tmp_path: Path) -> None:
+    """The status 404 is an error at once, with the URL and the parameter to check."""
     server.faults = ["404"] * 9
     with pytest.raises(PipelineError, match=r"404 .*clips\.zip: check params\.yaml: datasets\.own\.url"):
         _fetch(server.url, tmp_path / "own")
@@ -96,10 +96,8 @@ def test_what_is_not_there_is_not_asked_for_again(server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("fault", ["cut", "500"])
-def test_a_fault_that_stays_is_an_error_that_says_what_to_do_offline(
-    server: Server, tmp_path: Path, fault: str
-) -> None:
-    """After four tries the message names the URL and both ways out; nothing half-written is left."""
+def test_a_permanent_error_says_what_to_do_offline(server: Server, tmp_path: Path, fault: str) -> None:
+    """After four tries, the message gives two ways to go on, and no partial file is left."""
     server.faults = [fault] * 9
     with pytest.raises(PipelineError, match=r"after 4 tries(.|\n)*dvc repro --pull"):
         _fetch(server.url, tmp_path / "own")
@@ -107,21 +105,21 @@ def test_a_fault_that_stays_is_an_error_that_says_what_to_do_offline(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_url_that_is_none_is_not_tried_again(tmp_path: Path) -> None:
-    """A URL without a host names the parameter, at once."""
-    with pytest.raises(PipelineError, match=r"http:// is no URL: .*datasets\.own\.url"):
+def test_an_invalid_url_is_an_error(tmp_path: Path) -> None:
+    """A URL without a host is an error that names the parameter."""
+    with pytest.raises(PipelineError, match=r"http:// is not a URL: .*datasets\.own\.url"):
         _fetch("http://", tmp_path / "own")
 
 
-def test_no_server_is_an_error(server: Server, tmp_path: Path) -> None:
-    """A refused connection is reported with the URL, without a traceback's type."""
+def test_a_refused_connection_is_an_error(server: Server, tmp_path: Path) -> None:
+    """A refused connection is a PipelineError."""
     server.server_close()
     with pytest.raises(PipelineError, match="cannot be fetched"):
         _fetch("http://127.0.0.1:9/clips.zip", tmp_path / "own")
 
 
-def test_a_wrong_checksum_is_an_error_at_once(server: Server, tmp_path: Path) -> None:
-    """Another checksum names both, is not fetched again, and leaves the old archive as it was."""
+def test_a_wrong_checksum_is_not_tried_again(server: Server, tmp_path: Path) -> None:
+    """The message gives both checksums; one request was made, and the old archive is unchanged."""
     path = tmp_path / "own"
     path.write_bytes(b"old")
     with pytest.raises(PipelineError, match=f"sha256 is {SHA256}, expected {'0' * 64}"):
@@ -133,7 +131,7 @@ def test_a_wrong_checksum_is_an_error_at_once(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_a_path_is_copied(tmp_path: Path, form: str) -> None:
-    """A path, or a file URL, with a blank in it, is copied to the final name."""
+    """The file at a path or a file URL, with a space in it, is copied."""
     source = tmp_path / "my clips.zip"
     source.write_bytes(CONTENT)
     assert (
@@ -145,7 +143,7 @@ def test_a_path_is_copied(tmp_path: Path, form: str) -> None:
 def test_a_relative_path_means_the_same_in_a_queued_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In DVC's copy of the project below .dvc/tmp, a path is still relative to the project."""
+    """In DVC's copy of the project, in .dvc/tmp, a path is still relative to the project."""
     (tmp_path / "clips.zip").write_bytes(CONTENT)
     copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "tmp1"
     copy.mkdir(parents=True)
@@ -154,8 +152,8 @@ def test_a_relative_path_means_the_same_in_a_queued_experiment(
 
 
 @pytest.mark.parametrize("url", [None, "nowhere.zip", "/", "~nobody/clips.zip", "a:b.zip"])
-def test_no_file_is_an_error_that_names_the_parameter(tmp_path: Path, url: str | None) -> None:
-    """No URL, a path without a file, and a folder are errors at datasets.own.url."""
+def test_a_path_without_a_file_is_an_error(tmp_path: Path, url: str | None) -> None:
+    """No URL, a missing file and a folder are errors that name the parameter."""
     with pytest.raises(PipelineError, match=r"params\.yaml: datasets\.own\.url must be a URL or"):
         _fetch(url, tmp_path / "own")
 
@@ -194,8 +192,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @both
 @pytest.mark.parametrize("top", ["", "./", "mini_speech_commands/", "./top folder/"])
-def test_label_folders_are_found_under_a_top_folder_or_none(tmp_path: Path, pack: Pack, top: str) -> None:
-    """The same clips come out whether or not one folder wraps the labels, and whatever lies beside them."""
+def test_label_folders_may_be_in_one_top_folder(tmp_path: Path, pack: Pack, top: str) -> None:
+    """The same clips are unpacked with a top folder and without one. Other files are skipped."""
     entries = {
         f"{top}yes/b_nohash_0.wav": b"1",
         f"{top}yes/a.FLAC": b"2",
@@ -213,7 +211,7 @@ def test_label_folders_are_found_under_a_top_folder_or_none(tmp_path: Path, pack
 
 
 def test_backslashes_are_folders(tmp_path: Path) -> None:
-    """A zip made with backslashes unpacks as if they were slashes."""
+    """Backslashes in the names in a zip count as slashes."""
     assert unpack(_zip(tmp_path / "own", {"yes\\a.wav": b"1"}), tmp_path / "raw", UNPACKING) == 1
     assert _files(tmp_path / "raw") == {"yes/a.wav": b"1"}
 
@@ -222,17 +220,17 @@ def test_backslashes_are_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../yes/a.wav", "/yes/a.wav", "yes/../../a.wav", "..\\yes\\a.wav", "C:\\yes\\a.wav", "../x.txt"]
 )
-def test_an_entry_that_leaves_the_folder_is_refused(tmp_path: Path, pack: Pack, name: str) -> None:
-    """An absolute path, a drive and `..` refuse the whole archive: nothing is written anywhere."""
+def test_an_entry_outside_the_target_folder_is_refused(tmp_path: Path, pack: Pack, name: str) -> None:
+    """An archive with an absolute path, a drive or `..` is refused, and no file is written."""
     path = pack(tmp_path / "own", {"no/b.wav": b"1", name: b"2"})
-    with pytest.raises(PipelineError, match="leaves the folder"):
+    with pytest.raises(PipelineError, match="would be written outside the target folder"):
         unpack(path, tmp_path / "inner" / "raw", UNPACKING)
     assert _files(tmp_path) == {"own": path.read_bytes()}
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
-    """A symbolic link, a hard link, a pipe and a device refuse the archive."""
+    """A tar with a symbolic link, a hard link, a pipe or a device is refused."""
     with tarfile.open(tmp_path / "own", "w:gz") as file:
         info = tarfile.TarInfo("yes/a.wav")
         info.type, info.linkname = kind, "/etc/passwd"
@@ -243,7 +241,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
 
 
 def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
-    """A symbolic link in a zip refuses the archive."""
+    """A zip with a symbolic link is refused."""
     info = zipfile.ZipInfo("yes/a.wav")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "own", "w") as file:
@@ -254,15 +252,15 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
 
 @both
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, pack: Pack) -> None:
-    """A megabyte of zeros in a small archive is refused by what it claims, before it is unpacked."""
+    """A small archive with a megabyte of zeros is refused by the sizes it declares, before it is unpacked."""
     path = pack(tmp_path / "own", {"yes/a.wav": b"1", "yes/b.wav": bytes(1_000_000)})
     with pytest.raises(PipelineError, match=r"over 1,000,000 bytes, at 'yes/b\.wav'.*extract\.max_bytes"):
         unpack(path, tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_zip_that_lies_about_a_size_is_refused(tmp_path: Path) -> None:
-    """An entry longer than it claims is never written past its claim."""
+def test_a_zip_that_declares_a_wrong_size_is_refused(tmp_path: Path) -> None:
+    """A zip with an entry longer than the size that it declares counts as damaged."""
     path = _zip(tmp_path / "own", {"yes/a.wav": bytes(5000)})
     path.write_bytes(path.read_bytes().replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
     with pytest.raises(PipelineError, match="damaged"):
@@ -272,38 +270,36 @@ def test_a_zip_that_lies_about_a_size_is_refused(tmp_path: Path) -> None:
 
 @both
 def test_a_clip_outside_a_label_folder_is_refused(tmp_path: Path, pack: Pack) -> None:
-    """A clip beside or below the label folders is named, with where it is expected."""
+    """A clip outside a label folder, or too deep in one, is named, with the expected path."""
     for name in ("stray.wav", "yes/deeper/a.wav"):
         path = pack(tmp_path / "own", {"yes/a.wav": b"1", "no/a.wav": b"1", name: b"2"})
-        with pytest.raises(
-            PipelineError, match=f"'{name}' does not lie in a label folder: expected '<label>"
-        ):
+        with pytest.raises(PipelineError, match=f"'{name}' is not in a label folder, expected '<label>"):
             unpack(path, tmp_path / "raw", UNPACKING)
 
 
 @both
 def test_an_archive_without_clips_is_refused(tmp_path: Path, pack: Pack) -> None:
-    """Text alone is an error that says what is expected."""
-    with pytest.raises(PipelineError, match="holds no clip: expected one folder per label"):
+    """An archive with only text files is an error that says what is expected."""
+    with pytest.raises(
+        PipelineError, match="contains no clips, expected one folder of audio files per label"
+    ):
         unpack(pack(tmp_path / "own", {"yes/a.txt": b"1"}), tmp_path / "raw", UNPACKING)
 
 
 def test_the_same_clip_twice_is_refused(tmp_path: Path) -> None:
-    """Two entries of one name are an error, not the last of them."""
+    """Two entries with the same name are an error."""
     with zipfile.ZipFile(tmp_path / "own", "w") as file:
         file.writestr("yes/a.wav", b"1")
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("yes/a.wav", b"2")
-    with pytest.raises(PipelineError, match=r"holds 'yes/a\.wav' twice"):
+    with pytest.raises(PipelineError, match=r"contains 'yes/a\.wav' twice"):
         unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both
 @pytest.mark.parametrize("keep", [0.4, 0.97])
-def test_a_damaged_archive_is_an_error_and_leaves_the_old_clips(
-    tmp_path: Path, pack: Pack, keep: float
-) -> None:
-    """An archive cut short is an error, and the folder is as it was."""
+def test_a_truncated_archive_is_an_error(tmp_path: Path, pack: Pack, keep: float) -> None:
+    """A truncated archive is an error, and the folder is unchanged."""
     path = pack(tmp_path / "own", {f"yes/{n}.wav": os.urandom(1000) for n in range(20)})
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     folder = tmp_path / "raw"
@@ -315,8 +311,8 @@ def test_a_damaged_archive_is_an_error_and_leaves_the_old_clips(
 
 
 @both
-def test_a_flipped_byte_is_found(tmp_path: Path, pack: Pack) -> None:
-    """An archive of the right length with one wrong byte in a clip is an error, by its own checksums."""
+def test_a_wrong_byte_is_found(tmp_path: Path, pack: Pack) -> None:
+    """An archive with one wrong bit in a clip is an error, found by the archive's own checksums."""
     path = pack(tmp_path / "own", {"yes/a.wav": os.urandom(100_000)})
     content = bytearray(path.read_bytes())
     content[50_000] ^= 1
@@ -326,8 +322,8 @@ def test_a_flipped_byte_is_found(tmp_path: Path, pack: Pack) -> None:
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_flipped_byte_in_an_xz_is_found(tmp_path: Path) -> None:
-    """A .tar.xz is read as well, and its damage is an error, not a traceback."""
+def test_a_wrong_byte_in_a_tar_xz_is_found(tmp_path: Path) -> None:
+    """A .tar.xz can be unpacked, and one with a wrong bit is an error."""
     with tarfile.open(tmp_path / "own", "w:xz") as file:
         info = tarfile.TarInfo("yes/a.wav")
         info.size = 100_000
@@ -340,35 +336,35 @@ def test_a_flipped_byte_in_an_xz_is_found(tmp_path: Path) -> None:
         unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
-def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
-    """A Latin-1 name in a tar is named in ASCII: no table could hold it."""
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    """A Latin-1 name in a tar is an error that shows the name in ASCII."""
     with tarfile.open(tmp_path / "own", "w:gz", format=tarfile.GNU_FORMAT, encoding="latin-1") as file:
         info = tarfile.TarInfo("yes/caf\xe9.wav")
         file.addfile(info)
-    with pytest.raises(PipelineError, match=r"caf\\udce9\.wav' is no UTF-8"):
+    with pytest.raises(PipelineError, match=r"caf\\udce9\.wav' is not UTF-8"):
         unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both
 def test_a_name_that_the_file_system_refuses_is_an_error(tmp_path: Path, pack: Pack) -> None:
-    """A name of 300 letters is reported without a traceback's type, and leaves nothing."""
+    """A name of 300 letters is a PipelineError, and no file is left."""
     path = pack(tmp_path / "own", {f"yes/{'a' * 300}.wav": b"1"})
     with pytest.raises(PipelineError, match="cannot be unpacked"):
         unpack(path, tmp_path / "raw", UNPACKING)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_no_archive_is_an_error(tmp_path: Path) -> None:
-    """A web page instead of an archive names the parameter to check."""
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path) -> None:
+    """A web page instead of an archive is an error that names the parameter to check."""
     (tmp_path / "own").write_text("<html>moved</html>")
     with pytest.raises(PipelineError, match=r"neither a \.zip nor a \.tar\.gz: .*datasets\.own\.url"):
         unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
-def test_every_suffix_is_a_format_that_libsndfile_reads() -> None:
-    """What is taken for audio by its suffix is a format that soundfile lists, or a usual name of one."""
+def test_libsndfile_reads_every_audio_suffix() -> None:
+    """Each suffix is a format that soundfile lists, or another common suffix of one."""
     import soundfile
 
     formats = {f".{name.lower()}" for name in soundfile.available_formats()}
-    usual = {".aif", ".aifc", ".oga", ".opus", ".snd", ".wave"}
-    assert set(archive.AUDIO_SUFFIXES) <= formats | usual
+    aliases = {".aif", ".aifc", ".oga", ".opus", ".snd", ".wave"}
+    assert set(archive.AUDIO_SUFFIXES) <= formats | aliases

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.audio import Audio, Recorded
 from pipeline.corpus.audio import decode as decode_files
-from tests.conftest import Record
+from tests.project import Record
 
 AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0)
 
 
 def decode(path: Path, audio: Audio) -> tuple[NDArray[np.float32], Recorded]:
     """Decode one file, which must be decodable."""
-    waveforms, (recorded,) = decode_files([path.read_bytes()], **_arguments(audio))
-    assert isinstance(recorded, Recorded)
-    return waveforms[0], recorded
+    waveforms, (result,) = decode_files([path.read_bytes()], **_arguments(audio))
+    assert result.recorded is not None
+    assert result.problem is None
+    return waveforms[0], result.recorded
 
 
 def _arguments(audio: Audio) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def _reference(path: Path, audio: Audio) -> NDArray[np.float32]:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.7])
 def test_any_format_equals_librosa(record: Record, name: str, channels: int, seconds: float) -> None:
-    """Value for value librosa's waveform: each format, one or two channels, shorter and longer clips."""
+    """Each value equals librosa's for each format, one and two channels, and short and long clips."""
     path = record(name, rate=16000, samples=int(16000 * seconds), channels=channels)
     waveform = decode(path, AUDIO)[0]
     assert waveform.dtype == np.float32
@@ -47,7 +48,7 @@ def test_any_format_equals_librosa(record: Record, name: str, channels: int, sec
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("target", [8000, 16000, 22050])
 def test_any_rate_equals_librosa(record: Record, rate: int, target: int) -> None:
-    """Value for value librosa's waveform from any rate to any rate, lengths rounded as there."""
+    """Each value and the length equal librosa's, from any sample rate to any other."""
     audio = AUDIO.model_copy(update={"sample_rate": target, "duration": 0.37})
     path = record("a.wav", rate=rate, samples=int(rate * 0.3337), channels=3)
     np.testing.assert_array_equal(decode(path, audio)[0], _reference(path, audio))
@@ -55,14 +56,14 @@ def test_any_rate_equals_librosa(record: Record, rate: int, target: int) -> None
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW"])
 def test_any_encoding_equals_librosa(record: Record, subtype: str) -> None:
-    """Value for value librosa's waveform for 8, 24 and 32 bits and for u-law, padded with zeros."""
+    """Each value equals librosa's for 8, 24 and 32 bits and for u-law, padded with zeros."""
     audio = AUDIO.model_copy(update={"padding": "constant"})
     path = record("a.wav", samples=5000, subtype=subtype)
     np.testing.assert_array_equal(decode(path, audio)[0], _reference(path, audio))
 
 
 def test_real_clips_equal_librosa(real_archive: Path, tmp_path: Path) -> None:
-    """Value for value librosa's waveform on every 20th of the real clips."""
+    """Each value of every 20th real clip equals librosa's."""
     with zipfile.ZipFile(real_archive) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".wav"))[::20]
         for name in names:
@@ -72,8 +73,8 @@ def test_real_clips_equal_librosa(real_archive: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("subtype", "dtype"), [("PCM_16", "int16"), ("PCM_24", "float32")])
-def test_a_clip_is_described_as_it_was_recorded(record: Record, subtype: str, dtype: str) -> None:
-    """Rate, length and md5 are the file's own, of all samples, whatever the parameters ask for."""
+def test_properties_are_those_of_the_file(record: Record, subtype: str, dtype: str) -> None:
+    """Sample rate, length and md5 are those of the whole file, whatever duration is asked for."""
     path = record("a.wav", rate=16000, samples=100_000, channels=2, subtype=subtype)
     samples, _ = soundfile.read(path, dtype=dtype)
     expected = (16000, 100_000, hashlib.md5(samples.tobytes(), usedforsecurity=False).hexdigest())
@@ -82,14 +83,14 @@ def test_a_clip_is_described_as_it_was_recorded(record: Record, subtype: str, dt
 
 
 def test_an_exact_copy_in_another_format_has_the_same_md5(record: Record, tmp_path: Path) -> None:
-    """16-bit samples are the same samples in WAV and in FLAC."""
+    """The same 16-bit samples in WAV and in FLAC have the same md5."""
     wav = record("a.wav", samples=100_000)
     soundfile.write(tmp_path / "a.flac", soundfile.read(wav, dtype="int16")[0], 16000)
     assert decode(wav, AUDIO)[1] == decode(tmp_path / "a.flac", AUDIO)[1]
 
 
-def test_a_waveform_does_not_depend_on_its_neighbours(record: Record) -> None:
-    """Files of several rates, lengths and formats, one of them broken, are decoded as each alone."""
+def test_a_waveform_does_not_depend_on_the_other_files(record: Record) -> None:
+    """Files decoded together give the same waveforms as one by one. One of them is not audio."""
     files = [
         record(f"{rate}-{samples}-{channels}.{suffix}", rate=rate, samples=samples, channels=channels)
         for rate in (8000, 16000, 44100)
@@ -98,17 +99,17 @@ def test_a_waveform_does_not_depend_on_its_neighbours(record: Record) -> None:
     ]
     contents = [file.read_bytes() for file in files]
     contents.insert(3, b"no audio")
-    waveforms, recorded = decode_files(contents, **_arguments(AUDIO))
-    assert isinstance(recorded.pop(3), str)
+    waveforms, results = decode_files(contents, **_arguments(AUDIO))
+    assert results.pop(3).problem is not None
     assert not waveforms[3].any()
-    for file, waveform, one in zip(files, np.delete(waveforms, 3, axis=0), recorded, strict=True):
-        alone, expected = decode(file, AUDIO)
-        np.testing.assert_array_equal(waveform, alone)
-        assert one == expected
+    for file, waveform, result in zip(files, np.delete(waveforms, 3, axis=0), results, strict=True):
+        expected_waveform, expected = decode(file, AUDIO)
+        np.testing.assert_array_equal(waveform, expected_waveform)
+        assert result.recorded == expected
 
 
-def test_a_broken_clip_says_why(tmp_path: Path, record: Record) -> None:
-    """A text, an empty file, no samples, NaN and samples near the limit are undecodable, with a reason."""
+def test_an_undecodable_file_gives_the_reason(tmp_path: Path, record: Record) -> None:
+    """Text, an empty file, no samples, NaN and samples near float32's limit are problems with a reason."""
     (tmp_path / "text.wav").write_text("no audio")
     (tmp_path / "empty.wav").touch()
     record("silent.wav", samples=0)
@@ -118,16 +119,16 @@ def test_a_broken_clip_says_why(tmp_path: Path, record: Record) -> None:
     for name, reason in {
         "text.wav": "Format not recognised",
         "empty.wav": "Format not recognised",
-        "silent.wav": "holds no samples",
+        "silent.wav": "contains no samples",
         "nan.wav": "not finite",
         "huge.wav": "too large to resample",
     }.items():
-        _, (verdict,) = decode_files([(tmp_path / name).read_bytes()], **_arguments(AUDIO))
-        assert isinstance(verdict, str)
-        assert reason in verdict
+        _, (result,) = decode_files([(tmp_path / name).read_bytes()], **_arguments(AUDIO))
+        assert result.recorded is None
+        assert reason in str(result.problem)
 
 
 @pytest.mark.parametrize(("rate", "duration", "samples"), [(22050, 0.8, 17640), (22050, 0.29, 6394)])
 def test_the_length_is_the_nearest_number_of_samples(rate: int, duration: float, samples: int) -> None:
-    """A waveform's length is rate times duration, rounded."""
+    """The length of a waveform is sample rate times duration, rounded to the nearest."""
     assert AUDIO.model_copy(update={"sample_rate": rate, "duration": duration}).samples == samples

@@ -20,19 +20,19 @@ NAMING = Naming(speaker="^(.+?)_nohash_")
     ],
 )
 def test_the_speaker_is_found_in_the_files_name(clip: str, speaker: str) -> None:
-    """The group's text is the speaker; a name without one is its own, by the clip's id."""
+    """The text of the group is the speaker. A clip whose file name has none has its id as its speaker."""
     assert clips.speaker(clip, NAMING) == speaker
 
 
 @pytest.mark.parametrize("pattern", ["(", "no group", "(two)(groups)"])
-def test_a_pattern_without_one_group_is_refused(pattern: str) -> None:
-    """The pattern must compile and have one group."""
+def test_a_pattern_must_have_one_group(pattern: str) -> None:
+    """A pattern that does not compile, or has no group or two, is refused."""
     with pytest.raises(ValidationError):
         Naming(speaker=pattern)
 
 
-def test_clips_are_found_in_one_order(tmp_path: Path) -> None:
-    """Ids come sorted by code point over the whole, not folder by folder."""
+def test_clips_are_sorted_by_id(tmp_path: Path) -> None:
+    """Whole ids are sorted by code point, so `a b/2.wav` comes before `a/3.wav`."""
     for clip in ("b/1.wav", "a b/2.wav", "a/3.wav", "B/4.wav"):
         (tmp_path / clip).parent.mkdir(exist_ok=True)
         (tmp_path / clip).touch()
@@ -40,13 +40,13 @@ def test_clips_are_found_in_one_order(tmp_path: Path) -> None:
 
 
 def test_no_clips_are_an_error(tmp_path: Path) -> None:
-    """An empty folder is named."""
-    with pytest.raises(PipelineError, match="holds no clip"):
+    """An empty folder is an error."""
+    with pytest.raises(PipelineError, match="contains no clips"):
         clips.find(tmp_path)
 
 
-def test_the_table_comes_back_as_written(tmp_path: Path) -> None:
-    """clips.csv has these six columns, and any file name survives it."""
+def test_clips_csv_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """clips.csv has six columns, and a file name with quotes and commas is read back unchanged."""
     rows = [Clip('nö/a,"b".wav', "nö", "x", 16000, 12345, "0" * 32)]
     clips.write(tmp_path / "clips.csv", rows)
     assert clips.read(tmp_path / "clips.csv") == rows

@@ -58,20 +58,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_another_process_writes_the_same_bytes(archive: Path, tmp_path: Path) -> None:
-    """The archive is a function of the parameters, whichever process speaks."""
+    """The same parameters give the same bytes in another process."""
     program = (
         "import sys; from pathlib import Path; from pipeline.corpus import demo;"
         " demo.write(demo.Demo.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
     )
     again = tmp_path / "again"
     argv = [sys.executable, "-c", program, parameters().model_dump_json(), str(again)]
-    done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
+    result = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
     assert again.read_bytes() == archive.read_bytes()
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
 def test_the_archive_has_the_form_of_the_published_one(archive: Path) -> None:
-    """One top folder with a folder per label, and a Finder's leavings; sorted, undated, not compressed."""
+    """It has a top folder, a folder per label, and the Finder's files: sorted, undated and not compressed."""
     with zipfile.ZipFile(archive) as file:
         infos = file.infolist()
     names = [info.filename for info in infos]
@@ -86,7 +86,7 @@ def test_the_archive_has_the_form_of_the_published_one(archive: Path) -> None:
 
 
 def test_speakers_take_turns(archive: Path) -> None:
-    """Every speaker has a take of each word before any has one more; takes count from 0."""
+    """Each speaker has spoken a word before any speaks it again. Takes are counted from 0."""
     for label in ("up", "down"):
         files = [Path(name).stem for name in clips(entries(archive)) if f"/{label}/" in name]
         takes = Counter(file.split("_nohash_")[0] for file in files)
@@ -95,8 +95,8 @@ def test_speakers_take_turns(archive: Path) -> None:
         assert set(files) == {f"{who}_nohash_{take}" for who in takes for take in range(takes[who])}
 
 
-def test_clips_are_16_khz_mono_int16_of_at_most_a_second(archive: Path) -> None:
-    """Some clips are shorter than a second, none longer, none shorter than 0.6 s."""
+def test_clips_are_16_khz_mono_int16(archive: Path) -> None:
+    """Clips last 0.6 to 1 s, and a few are shorter than 1 s."""
     infos = [soundfile.info(io.BytesIO(data)) for data in clips(entries(archive)).values()]
     assert {(info.samplerate, info.channels, info.subtype) for info in infos} == {(16_000, 1, "PCM_16")}
     lengths = np.array([info.frames for info in infos])
@@ -106,7 +106,7 @@ def test_clips_are_16_khz_mono_int16_of_at_most_a_second(archive: Path) -> None:
 
 
 def test_a_word_is_heard_in_each_clip(archive: Path) -> None:
-    """No clip clips or is silent; speech stands out of the noise, most of it in the first 0.8 s."""
+    """Each clip has speech louder than its noise, mostly in its first 0.8 s, and stays below full scale."""
     for name, data in clips(entries(archive)).items():
         samples = waveform(data)
         assert 0.09 < np.abs(samples).max() < 0.9, name
@@ -115,14 +115,14 @@ def test_a_word_is_heard_in_each_clip(archive: Path) -> None:
         assert np.square(samples[:12_800]).sum() > 0.6 * np.square(samples).sum(), name
 
 
-def test_no_two_clips_are_the_same(archive: Path) -> None:
-    """Neither speakers nor takes repeat each other."""
+def test_all_clips_differ(archive: Path) -> None:
+    """Each speaker and each take gives different bytes."""
     content = clips(entries(archive))
     assert len(set(content.values())) == len(content)
 
 
 def test_a_clip_does_not_depend_on_the_others(archive: Path, tmp_path: Path) -> None:
-    """Fewer labels, or fewer clips, leave the bytes of those that stay as they were."""
+    """With fewer labels or fewer clips, the remaining clips have the same bytes."""
     whole = clips(entries(archive))
     for name, fewer in {
         "labels": parameters(labels=["down"]),
@@ -136,15 +136,15 @@ def test_a_clip_does_not_depend_on_the_others(archive: Path, tmp_path: Path) -> 
 
 
 def test_the_seed_changes_every_clip(archive: Path, tmp_path: Path) -> None:
-    """Another seed gives another data set of the same form."""
+    """Another seed gives other bytes for each clip, with the same names."""
     demo.write(parameters(seed=1, labels=["up"], clips_per_label=6), tmp_path / "other")
     whole = clips(entries(archive))
     for name, data in clips(entries(tmp_path / "other")).items():
         assert data != whole[name]
 
 
-def test_a_lower_snr_is_noisier(tmp_path: Path) -> None:
-    """The ratio of speech to noise is the one asked for: the quietest tenth of a clip is louder at 0 dB."""
+def test_a_lower_snr_gives_more_noise(tmp_path: Path) -> None:
+    """The quietest tenth of a clip is over 10 times louder at 0 dB than at 40 dB."""
     floor = {}
     for snr in (0.0, 40.0):
         demo.write(parameters(min_snr=snr, max_snr=snr, clips_per_label=6), tmp_path / str(snr))
@@ -155,33 +155,31 @@ def test_a_lower_snr_is_noisier(tmp_path: Path) -> None:
     assert np.median(floor[0.0]) > 10 * np.median(floor[40.0])
 
 
-def test_there_are_416_voices_that_differ() -> None:
-    """104 variants in four accents, each with a speaker's name of its own."""
+def test_there_are_416_different_voices() -> None:
+    """104 variants in four accents have 416 different speaker names."""
     voices = demo._voices()
     assert len({demo._speaker(voice) for voice in voices}) == len(voices) == 416
 
 
 def test_too_many_voices_are_an_error() -> None:
-    """The message names the parameter, its bound and what was found."""
+    """The message names the parameter, its bound and its value."""
     section = {**parameters().model_dump(), "voices": 500}
-    _, mistakes = params.check({"datasets": {"demo": section}}, "datasets.demo", Demo)
-    assert mistakes == ["params.yaml: datasets.demo.voices must be at most 416, is 500"]
+    _, problems = params.check({"datasets": {"demo": section}}, "datasets.demo", Demo)
+    assert problems == ["params.yaml: datasets.demo.voices must be at most 416, is 500"]
 
 
 def test_a_missing_espeak_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the optional dependency the message says how to install it, and the way around it."""
+    """If the optional dependency is missing, the message says how to install it and how to do without."""
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(PipelineError) as error:
         demo.write(parameters(), tmp_path / "demo")
     assert str(error.value) == (
-        "dataset 'demo' needs espeak-ng: pip install '.[demo]', or choose another dataset in params.yaml"
+        "dataset 'demo' needs espeak-ng: run pip install '.[demo]', or choose another dataset in params.yaml"
     )
 
 
-def test_a_voice_that_fails_is_named_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An archive half spoken is never seen: the old one stays, the temporary file goes."""
+def test_a_voice_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the voice, the old archive is unchanged, and no temporary file is left."""
     path = tmp_path / "demo"
     path.write_bytes(b"old")
     voices = demo._voices()[:1]
@@ -193,7 +191,7 @@ def test_a_voice_that_fails_is_named_and_leaves_nothing(
 
 
 def test_a_label_without_sound_is_an_error(tmp_path: Path) -> None:
-    """What espeak passes over in silence is no word; the message names it."""
+    """If espeak says nothing for a label, the message names the label."""
     with pytest.raises(PipelineError, match=r"cannot say '_' .* datasets\.demo\.labels"):
         demo.write(parameters(labels=["_"], voices=1), tmp_path / "demo")
 
@@ -208,17 +206,17 @@ def test_a_label_without_sound_is_an_error(tmp_path: Path) -> None:
         ({"voices": 0}, "greater than or equal to 1"),
     ],
 )
-def test_parameters_that_make_no_data_set_are_refused(changes: dict[str, Any], message: str) -> None:
-    """Labels become folders and must differ; ranges must not be empty."""
+def test_bad_parameters_are_refused(changes: dict[str, Any], message: str) -> None:
+    """Labels must be different words, since they become folders, and ranges must not be empty."""
     with pytest.raises(ValidationError, match=message):
         parameters(**changes)
 
 
-def test_the_committed_lock_holds_this_archive(tmp_path: Path) -> None:
-    """dvc.lock tells true: these parameters give an archive of this md5.
+def test_the_committed_lock_has_the_md5_of_this_archive(tmp_path: Path) -> None:
+    """The parameters in dvc.lock give an archive with the md5 in dvc.lock.
 
-    The stage has no code among its dependencies, so DVC would not notice an edit of demo.py: after
-    one that changes the archive, run dvc repro -f download.
+    The stage `download` does not depend on code, so DVC does not notice a change of demo.py. If a change
+    alters the archive, run dvc repro -f download.
     """
     lock = YAML(typ="safe", pure=True).load(ROOT / "dvc.lock")["stages"]["download"]
     locked = lock["params"]["params.yaml"]

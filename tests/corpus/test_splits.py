@@ -7,19 +7,20 @@ from pydantic import ValidationError
 
 from pipeline.corpus import splits
 from pipeline.corpus.clips import Clip
-from pipeline.corpus.splits import SIDES, Split, split, which_side
+from pipeline.corpus.splits import SPLITS, Split, hash_split, split
 from pipeline.errors import PipelineError
-from tests.conftest import DATA
+from pipeline.files import label_of
+from tests.project import DATA
 
-HOW = Split(method="stratified", group_by="speaker", train=0.8, val=0.1, test=0.1, seed=0)
+SETTINGS = Split(method="stratified", group_by="speaker", train=0.8, val=0.1, test=0.1, seed=0)
 
 
-def _how(**changes: Any) -> Split:
-    return Split(**{**HOW.model_dump(), **changes})
+def _settings(**changes: Any) -> Split:
+    return Split(**{**SETTINGS.model_dump(), **changes})
 
 
 def _corpus(speakers: int = 100, labels: int = 8, copies: int = 50) -> list[Clip]:
-    """Ragged: a speaker says some of the labels, some of them twice; some clips copy another speaker's."""
+    """Each speaker says each label up to twice, at random. Some clips are copies of another speaker's."""
     generator = np.random.default_rng(1)
     clips = []
     for speaker in range(speakers):
@@ -34,152 +35,170 @@ def _corpus(speakers: int = 100, labels: int = 8, copies: int = 50) -> list[Clip
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_speaker_and_no_copy_is_on_two_sides(seed: int) -> None:
-    """Grouped by speaker, neither a speaker nor a recording stands on two sides, for any seed."""
+def test_no_speaker_or_recording_is_in_two_splits(seed: int) -> None:
+    """Grouped by speaker, all clips of a speaker and all copies of a recording are in one split."""
     clips = _corpus()
     assert len({clip.md5 for clip in clips}) < len(clips)
-    where = defaultdict(set)
-    for clip, side in zip(clips, split(clips, _how(seed=seed)), strict=True):
-        where["speaker", clip.speaker].add(side)
-        where["md5", clip.md5].add(side)
-    assert {len(sides) for sides in where.values()} == {1}
+    splits_of = defaultdict(set)
+    for clip, name in zip(clips, split(clips, _settings(seed=seed)), strict=True):
+        splits_of["speaker", clip.speaker].add(name)
+        splits_of["md5", clip.md5].add(name)
+    assert {len(names) for names in splits_of.values()} == {1}
 
 
-def test_grouped_by_clip_speakers_are_divided_but_copies_are_not() -> None:
-    """Grouped by clip, speakers stand on several sides while exact copies stay together."""
+def test_grouped_by_clip_only_copies_stay_together() -> None:
+    """Grouped by clip, a speaker may be in several splits, but exact copies are in one."""
     clips = _corpus()
-    sides = split(clips, _how(group_by="clip"))
-    assert splits.straddling_copies(clips, sides) == 0
-    assert len({(clip.speaker, side) for clip, side in zip(clips, sides, strict=True)}) > 200
+    names = split(clips, _settings(group_by="clip"))
+    assert splits.count_straddling_copies(clips, names) == 0
+    assert len({(clip.speaker, name) for clip, name in zip(clips, names, strict=True)}) > 200
 
 
 @pytest.mark.parametrize("group_by", ["speaker", "clip"])
 @pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.6, 0.25, 0.15), (0.98, 0.01, 0.01)])
-def test_each_label_has_the_shares_asked_for(group_by: str, shares: tuple[float, ...]) -> None:
-    """On 300 speakers every label's share of each side is within 1.5 points of the one asked for."""
+def test_each_split_has_its_share_of_each_label(group_by: str, shares: tuple[float, ...]) -> None:
+    """With 300 speakers, each split's share of each label is within 1.5 points of the configured share."""
     clips = _corpus(300)
     train, val, test = shares
-    sides = split(clips, _how(group_by=group_by, train=train, val=val, test=test))
-    count = Counter(zip((clip.label for clip in clips), sides, strict=True))
+    names = split(clips, _settings(group_by=group_by, train=train, val=val, test=test))
+    counts = Counter(zip((clip.label for clip in clips), names, strict=True))
     for label in {clip.label for clip in clips}:
-        total = sum(count[label, side] for side in SIDES)
-        for side, share in zip(SIDES, shares, strict=True):
-            assert abs(count[label, side] / total - share) < 0.015
+        total = sum(counts[label, name] for name in SPLITS)
+        for name, share in zip(SPLITS, shares, strict=True):
+            assert abs(counts[label, name] / total - share) < 0.015
 
 
-def test_the_seed_alone_decides() -> None:
-    """The same seed gives the same split, another seed another."""
+def test_the_seed_decides_the_split() -> None:
+    """The same seed gives the same split, and another seed gives another."""
     clips = _corpus()
-    assert split(clips, HOW) == split(clips, HOW)
-    assert split(clips, HOW) != split(clips, _how(seed=1))
+    assert split(clips, SETTINGS) == split(clips, SETTINGS)
+    assert split(clips, SETTINGS) != split(clips, _settings(seed=1))
 
 
-def test_the_clips_of_all_sides_are_all_clips() -> None:
-    """Every clip gets one of the three sides."""
+def test_every_clip_is_in_a_split() -> None:
+    """Every clip is in train, val or test, and none of them is empty."""
     clips = _corpus()
-    sides = split(clips, HOW)
-    assert len(sides) == len(clips)
-    assert set(sides) == set(SIDES)
+    names = split(clips, SETTINGS)
+    assert len(names) == len(clips)
+    assert set(names) == set(SPLITS)
 
 
-def test_as_many_speakers_as_sides_are_enough() -> None:
-    """A label of three speakers stands on every side, though its shares are far off."""
+def test_three_speakers_are_enough_for_a_label() -> None:
+    """A label with three speakers is in every split, even if that is far from the shares."""
     few = [Clip(f"few/{n}", "few", f"few{n}", 1, 1, f"few{n}") for n in range(3)]
-    assert sorted(split(_corpus() + few, HOW)[-3:]) == ["test", "train", "val"]
-
-
-@pytest.mark.parametrize(("group_by", "what"), [("speaker", "2 speakers"), ("clip", "2 clips")])
-def test_a_label_with_too_few_speakers_is_named(group_by: str, what: str) -> None:
-    """A label that cannot be on three sides is an error with its name and what it has."""
-    few = [Clip(f"few/{n}", "few", f"s{n % 2}", 1, 1, str(n % 2)) for n in range(10)]
-    with pytest.raises(PipelineError, match=f"label 'few' has {what} that share no recording with another"):
-        split(_corpus() + few, _how(group_by=group_by))
-
-
-def test_one_label_alone_is_refused() -> None:
-    """There is nothing to tell apart in a data set of one label, which is named."""
-    with pytest.raises(PipelineError, match="one label alone, 'label0', expected two or more"):
-        split(_corpus(labels=1), HOW)
-
-
-def test_shares_that_do_not_sum_to_one_are_refused() -> None:
-    """The three shares must sum to 1."""
-    with pytest.raises(ValidationError, match=r"they sum to 0\.9"):
-        _how(train=0.7)
+    assert sorted(split(_corpus() + few, SETTINGS)[-3:]) == ["test", "train", "val"]
 
 
 @pytest.mark.parametrize("group_by", ["speaker", "clip"])
-def test_the_official_lists_agree_on_every_file(group_by: str) -> None:
-    """The hash rule puts each of the 13,633 files of v0.01's lists on the side that the list says."""
+def test_a_label_with_too_few_groups_is_an_error(group_by: str) -> None:
+    """If a label has too few groups for three splits, the message says how many it has and needs."""
+    few = [Clip(f"few/{n}", "few", f"s{n % 2}", 1, 1, str(n % 2)) for n in range(10)]
+    with pytest.raises(
+        PipelineError, match=f"label 'few' needs at least 3 {group_by}s, one for each split, but has 2"
+    ):
+        split(_corpus() + few, _settings(group_by=group_by))
+
+
+def test_a_single_label_is_an_error() -> None:
+    """If all clips have the same label, the message names it."""
+    with pytest.raises(PipelineError, match="only one label, 'label0', but a classifier needs two"):
+        split(_corpus(labels=1), SETTINGS)
+
+
+def test_shares_must_sum_to_one() -> None:
+    """Three shares whose sum is not 1 are refused."""
+    with pytest.raises(ValidationError, match=r"their sum is 0\.9"):
+        _settings(train=0.7)
+
+
+@pytest.mark.parametrize("group_by", ["speaker", "clip"])
+def test_the_hash_rule_agrees_with_the_official_lists(group_by: str) -> None:
+    """Each of the 13,633 files in v0.01's lists is in the split of its list."""
     lists = {
         "val": DATA / "speech_commands_v0.01_validation_list.txt",
         "test": DATA / "speech_commands_v0.01_testing_list.txt",
     }
     if not all(path.exists() for path in lists.values()):
-        pytest.skip("no official lists: they do not lie in shared/data beside the project")
-    names = {side: path.read_text().split() for side, path in lists.items()}
+        pytest.skip("the official lists are not in shared/data")
+    ids = {name: path.read_text().split() for name, path in lists.items()}
     clips = [
-        Clip(name, name.split("/")[0], name.split("/")[1].split("_nohash_")[0], 1, 1, name)
-        for side in names
-        for name in names[side]
+        Clip(clip, label_of(clip), clip.split("/")[1].split("_nohash_")[0], 1, 1, clip)
+        for name in ids
+        for clip in ids[name]
     ]
-    expected = [side for side in names for _ in names[side]]
+    expected = [name for name in ids for _ in ids[name]]
     assert len(expected) == 13633
-    # The lists leave out the training clips: one of each label.
+    # The lists contain no training clips, so add one for each label.
     labels = sorted({clip.label for clip in clips})
     clips += [Clip(f"{label}/train_nohash_0.wav", label, "train", 1, 1, "train") for label in labels]
-    sides = split(clips, _how(method="hash", group_by=group_by))
-    assert sides == expected + ["train"] * len(labels)
+    names = split(clips, _settings(method="hash", group_by=group_by))
+    assert names == expected + ["train"] * len(labels)
 
 
-def test_the_hash_rule_takes_a_file_or_its_speaker() -> None:
-    """What follows `_nohash_` does not count, and a name without it counts whole."""
-    assert which_side("0a7c2a8d_nohash_3.wav", val=0.1, test=0.1) == which_side("0a7c2a8d", val=0.1, test=0.1)
-    sides = [which_side(f"{n}.wav", val=0.2, test=0.3) for n in range(5000)]
-    shares = {side: count / 5000 for side, count in Counter(sides).items()}
+def test_the_hash_rule_takes_a_file_name_or_a_speaker() -> None:
+    """Only the part of a name before `_nohash_` is used. A name without `_nohash_` is used as it is."""
+    assert hash_split("0a7c2a8d_nohash_3.wav", val=0.1, test=0.1) == hash_split("0a7c2a8d", val=0.1, test=0.1)
+    names = [hash_split(f"{n}.wav", val=0.2, test=0.3) for n in range(5000)]
+    shares = {name: count / 5000 for name, count in Counter(names).items()}
     assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.03)
 
 
-def test_a_side_that_the_hash_leaves_empty_is_an_error() -> None:
-    """Few speakers that all hash to one side are an error that says what to change."""
+def test_a_split_that_the_hash_rule_leaves_empty_is_an_error() -> None:
+    """If all speakers are in one split, the message says what to change."""
     clips = [Clip(f"{'xy'[n % 2]}/{n}", "xy"[n % 2], "same", 1, 1, str(n)) for n in range(9)]
-    with pytest.raises(PipelineError, match=r"label 'x' has no clip on .* split\.method to stratified"):
-        split(clips, _how(method="hash"))
+    with pytest.raises(PipelineError, match=r"label 'x' has no clips in .* set split\.method to stratified"):
+        split(clips, _settings(method="hash"))
 
 
 def test_the_table_counts_clips_and_speakers() -> None:
-    """The printed table has a line for each label and side totals that add up."""
+    """The table has one line per label, and its totals are the numbers of clips and speakers."""
     clips = _corpus()
-    sides = split(clips, HOW)
-    lines = [line.split() for line in splits.table(clips, sides).splitlines()]
+    names = split(clips, SETTINGS)
+    lines = [line.split() for line in splits.format_table(clips, names).splitlines()]
     assert lines[0] == ["train", "val", "test"]
     assert [line[0] for line in lines[1:-2]] == sorted({clip.label for clip in clips})
     assert sum(map(int, lines[-2][1:])) == len(clips)
     assert sum(map(int, lines[-1][1:])) == len({clip.speaker for clip in clips})
 
 
-@pytest.mark.parametrize("number", [3, 5])
-def test_folds_are_even_and_no_speaker_is_in_two(number: int) -> None:
-    """Each clip is in one fold; speakers and copies in one alone; each label's shares are within a fifth."""
+@pytest.mark.parametrize("num_folds", [3, 5])
+def test_folds_are_even_and_speaker_disjoint(num_folds: int) -> None:
+    """All clips of a speaker and all copies of a recording are in one fold.
+
+    Each fold's part of each label is within a fifth of an even share.
+    """
     clips = _corpus()
-    folds = splits.folds(clips, number, _how())
-    assert set(folds) == set(range(number))
+    folds = splits.folds(clips, num_folds, SETTINGS)
+    assert set(folds) == set(range(num_folds))
     for key in ("speaker", "md5"):
-        where = defaultdict(set)
+        folds_of = defaultdict(set)
         for clip, fold in zip(clips, folds, strict=True):
-            where[getattr(clip, key)].add(fold)
-        assert {len(found) for found in where.values()} == {1}
-    count = Counter((clip.label, fold) for clip, fold in zip(clips, folds, strict=True))
+            folds_of[getattr(clip, key)].add(fold)
+        assert {len(numbers) for numbers in folds_of.values()} == {1}
+    counts = Counter((clip.label, fold) for clip, fold in zip(clips, folds, strict=True))
     for label, total in Counter(clip.label for clip in clips).items():
-        shares = [count[label, fold] / total * number for fold in range(number)]
+        shares = [counts[label, fold] / total * num_folds for fold in range(num_folds)]
         assert 0.8 < min(shares) <= max(shares) < 1.2
-    assert (splits.folds(clips, number, _how(seed=1)) != folds).any()
+    assert (splits.folds(clips, num_folds, _settings(seed=1)) != folds).any()
 
 
 def test_too_few_speakers_for_the_folds_are_an_error() -> None:
-    """A label of 4 speakers in 5 folds is named."""
+    """A label with four speakers cannot be in five folds."""
     clips = [Clip(f"a/{n}", "a", f"s{n}", 16000, 16000, str(n)) for n in range(4)]
     with pytest.raises(
-        PipelineError, match=r"label 'a' has 4 speakers .* at least 5, one for each of fold 1"
+        PipelineError, match="label 'a' needs at least 5 speakers, one for each fold, but has 4"
     ):
-        splits.folds(clips, 5, _how())
+        splits.folds(clips, 5, SETTINGS)
+
+
+def test_a_label_that_cannot_be_in_every_subset_is_an_error() -> None:
+    """Each label has three of four speakers, so no split and no folds can contain all labels."""
+    clips = [
+        Clip(f"{label}/{speaker}", label, speaker, 1, 1, label + speaker)
+        for label, speakers in {"a": "123", "b": "124", "c": "134", "d": "234"}.items()
+        for speaker in speakers
+    ]
+    with pytest.raises(PipelineError, match=r"^label '[abcd]' has no clips in (train|val|test): add "):
+        split(clips, SETTINGS)
+    with pytest.raises(PipelineError, match=r"^label '[abcd]' has no clips in fold [123]: .* fewer folds"):
+        splits.folds(clips, 3, SETTINGS)

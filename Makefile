@@ -27,10 +27,9 @@ push: $(READY)
 	@python -m pipeline cache push-metrics
 	@if [ -n "$(EXPERIMENTS)" ]; then dvc exp push "$(EXPERIMENTS)" --all-commits; fi
 
-# Tests whose servers or browser are missing are skipped. There is one worker more than there are
-# cores, up to four, because many tests wait for other processes.
+# Tests whose servers or browser are missing are skipped.
 test: $(READY) lint
-	@pytest -n $$(python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile
+	@pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Installs the servers and the browser that some tests use (Debian or Ubuntu, as root).
 servers:

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +147,7 @@ def test_a_problem_is_named_with_its_own_path() -> None:
 def test_a_plugin_is_found_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """`kind` names the code of a section; without one, the section's name does. Case does not matter."""
     monkeypatch.chdir(ROOT)
-    content = params.load()
+    content = copy.deepcopy(params.load())  # `load` returns the same dicts each time
     content["features"]["wide"] = {**content["features"]["logmel"], "n_mels": 64}
     feature, problems = params.check_plugin(content, "features.wide", Feature)
     assert (type(feature), problems) == (LogMel, [])

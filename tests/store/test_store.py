@@ -371,9 +371,11 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, backend: str) -> No
     """
     env = {**os.environ, "PIPELINE_JOBS": "2", "PIPELINE_BACKEND": backend}
     run = partial(subprocess.run, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
-    (processes, small), (_, large) = (
+    # In a short run one worker may start too late to get a task, so the smaller one runs twice.
+    (processes, first), (_, second), (_, large) = (
         map(int, run([sys.executable, "-c", code, str(tmp_path / "m.h5"), clips]).stdout.split()[-2:])
-        for clips in ("4000", "64000")
+        for clips in ("4000", "4000", "64000")
     )
+    small = max(first, second)
     assert processes >= (3 if backend == "loky" else 1)
     assert large - small < 40

@@ -62,7 +62,7 @@ deps: $(READY)
 # Run this after a change of the dependencies in pyproject.toml. It needs uv.
 lock:
 	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra dev --extra demo --extra dask --extra tensorboard --extra s3 --extra ssh pyproject.toml --output-file requirements.lock
+		--python-version 3.11 --extra dev --extra demo --extra speech --extra dask --extra tensorboard --extra s3 --extra ssh pyproject.toml --output-file requirements.lock
 
 # Makes the folder a fresh clone again. DVC's cache stays.
 clean:

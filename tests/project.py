@@ -18,6 +18,8 @@ DATA = ROOT.parent / "shared" / "data"
 Record = Callable[..., Path]
 # Parameters that make a run short: few clips, tiny models, one epoch.
 SMALL = {
+    "feature": "stft",
+    "model": "rnn",
     "datasets.demo.labels": ["go", "stop", "yes"],
     "datasets.demo.voices": 8,
     "datasets.demo.clips_per_label": 8,

@@ -10,11 +10,13 @@ from typing import Annotated, NamedTuple, Self
 import numpy as np
 import soundfile
 import soxr
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
+from pipeline.parallel import jobs
 from pipeline.params import Section
 from pipeline.progress import Progress
 
@@ -80,12 +82,15 @@ def write(demo: Demo, path: Path) -> None:
     """Write the demo data set to `path`, as a zip archive. The same parameters give the same bytes.
 
     A clip depends only on its word, speaker and take, on the seed, and on the range of the signal-to-noise
-    ratio, not on the other clips. `path` appears when the archive is complete.
+    ratio, not on the other clips. `jobs()` processes speak. `path` appears when the archive is complete.
 
     Raises:
         PipelineError: espeak-ng is not installed, or it fails.
     """
     takes = {take.path: take for take in _takes(demo, _voices()[: demo.voices])}
+    # Always processes, whatever the backend: espeak-ng has one global state, and other machines may lack it.
+    workers = Parallel(n_jobs=min(jobs(), len(takes)), return_as="generator")
+    spoken = workers(delayed(_clip)(takes[name], demo) for name in sorted(takes))
     with (
         atomic_write(path) as part,
         zipfile.ZipFile(part, "w") as archive,
@@ -95,7 +100,7 @@ def write(demo: Demo, path: Path) -> None:
             entry = zipfile.ZipInfo(name)  # dated 1980-01-01, not compressed
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # as on Unix, on every system
             if name in takes:
-                archive.writestr(entry, _clip(takes[name], demo))
+                archive.writestr(entry, next(spoken))
                 progress.update(1)
             else:
                 archive.writestr(entry, EXTRAS[name])

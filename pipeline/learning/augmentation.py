@@ -42,6 +42,8 @@ class Augmentation:
         """Return a batch (clips, frames, bins) and its targets (clips, labels), changed at random.
 
         All arguments and results are TensorFlow tensors. The same seed, (2,) int64, gives the same result.
+        Two features of the same clips are changed alike by the same seed, as far as their axes allow: what
+        is drawn is a share of the largest shift, length or change.
 
         Shifts, and stretches about the clip's middle, take the nearest frame, and repeat the first or last
         one beyond the ends. Warps multiply a bin's number, as a longer or shorter vocal tract multiplies its
@@ -58,7 +60,7 @@ class Augmentation:
         seeds = tf.unstack(tf.random.split(seed, 6))
         clips, frames, bins = tf.shape(values)[0], values.shape[1], values.shape[2]
         if shift or stretch:
-            by = tf.random.stateless_uniform([clips, 1], seeds[0], -shift, shift + 1, tf.int32)
+            by = _integers([clips, 1], 2 * shift + 1, seeds[0]) - shift
             rate = tf.random.stateless_uniform([clips, 1], seeds[4], 1 - stretch, 1 + stretch)
             middle = (frames - 1) / 2
             source = (tf.range(frames, dtype=tf.float32)[None] - middle) * rate + middle
@@ -95,11 +97,17 @@ def _stretches(clips: Any, num_stretches: int, longest: int, length: int, seed: 
     import tensorflow as tf
 
     one, two = tf.unstack(tf.random.split(seed, 2))
-    long = tf.random.stateless_uniform([clips, num_stretches, 1], one, 0, longest + 1, tf.int32)
-    free = tf.cast(length - long + 1, tf.float32)
-    start = tf.cast(tf.random.stateless_uniform([clips, num_stretches, 1], two) * free, tf.int32)
+    long = _integers([clips, num_stretches, 1], longest + 1, one)
+    start = _integers([clips, num_stretches, 1], length - long + 1, two)
     place = tf.range(length)[None, None]
     return tf.reduce_any((place >= start) & (place < start + long), axis=1)
+
+
+def _integers(shape: list[Any], stop: Any, seed: Any) -> Any:
+    """Return integers of this shape, drawn from 0 to `stop - 1`."""
+    import tensorflow as tf
+
+    return tf.cast(tf.random.stateless_uniform(shape, seed) * tf.cast(stop, tf.float32), tf.int32)
 
 
 def _beta(alpha: float, clips: Any, seed: Any) -> Any:

@@ -88,6 +88,19 @@ def select_rows(store: Store, indices: Sequence[int]) -> Subset:
     return Subset(store, np.array(indices, np.int64), np.array(targets, np.int64))
 
 
+def limit(subset: Subset, clips_per_label: int | None, seed: int) -> Subset:
+    """Return at most `clips_per_label` clips of each label, drawn by `seed`, or all if it is None.
+
+    With the same seed, a smaller number draws some of the clips that a larger one draws.
+    """
+    if clips_per_label is None:
+        return subset
+    order = np.random.default_rng(seed).permutation(len(subset.rows))
+    drawn = [order[subset.targets[order] == label][:clips_per_label] for label in range(len(subset.labels))]
+    chosen = np.sort(np.concatenate(drawn))
+    return Subset(subset.store, subset.rows[chosen], subset.targets[chosen])
+
+
 def batches(
     subset: Subset,
     batch_size: int,

@@ -14,8 +14,9 @@ import numpy as np
 from pipeline.errors import PipelineError
 from pipeline.learning.augmentation import Augmentation
 from pipeline.learning.batches import AHEAD, Subset, batches
-from pipeline.learning.network import Moments
+from pipeline.learning.network import Moments, measure
 from pipeline.learning.settings import Train
+from pipeline.learning.teacher import Teacher, taught
 from pipeline.models import Model
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def fit(
     *,
     moments: Moments,
     logs: Path,
+    teacher: Teacher | None = None,
 ) -> None:
     """Train `network` and leave it with the weights of its best epoch.
 
@@ -45,6 +47,7 @@ def fit(
         moments: of `train`.
         logs: the folder that DVCLive writes to: each epoch's loss and accuracy on both subsets, and the best
             epoch's under `best` in metrics.json.
+        teacher: whose outputs the network learns from.
 
     Raises:
         PipelineError: the loss is not finite, batches are too small to be split among the devices, or
@@ -55,7 +58,8 @@ def fit(
 
     train, val = subsets
     strategy = network.distribute_strategy
-    train_batches = partial(training_batches, train, settings, moments)
+    trained = network if teacher is None else taught(network, teacher.network, settings.teacher_weight)
+    train_batches = partial(training_batches, train, settings, moments, teacher=teacher)
     val_batches = partial(validation_batches, val, settings)
     if strategy.num_replicas_in_sync > 1:
         from pipeline.learning import replicas
@@ -72,7 +76,7 @@ def fit(
         live.step = 1  # count epochs from 1, as the printed lines do
         stack.enter_context(strategy.scope())
         for end, factor in model.phases(network, settings.epochs):
-            network.compile(
+            trained.compile(
                 optimizer=_optimizer(settings, steps * (end - done), factor),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True),
                 metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
@@ -85,7 +89,7 @@ def fit(
                 restore_best_weights=True,
             )
             log = partial(_log, live, stop, settings)
-            network.fit(
+            trained.fit(
                 inputs,
                 validation_data=watched,
                 initial_epoch=done,
@@ -101,25 +105,24 @@ def fit(
             done = end
 
 
-def training_batches(train: Subset, settings: Train, moments: Moments, **part: Any) -> "tf.data.Dataset":
+def training_batches(
+    train: Subset, settings: Train, moments: Moments, *, teacher: Teacher | None = None, **part: Any
+) -> "tf.data.Dataset":
     """Return the batches that a network is trained on: features, targets, and weights if there are any.
 
     Clips are shuffled and augmented again in each epoch, the same way for the same seed. Features are float32
     (clips, frames, bins), targets float32 (clips, labels): one-hot, then smoothed. With balanced classes,
-    weights are float32 (clips,) with mean 1. `part` is passed to `batches`.
+    weights are float32 (clips,) with mean 1. With a teacher, features are a pair: the student's and the
+    teacher's, of the same clips in the same augmentation. `part` is passed to `batches`.
     """
     import tensorflow as tf
 
-    dataset = batches(train, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
     labels = len(train.labels)
-    dataset = dataset.map(_one_hot(labels))
-    if any(settings.augment.model_dump().values()):
-        times = train.store.params["feature"].get("frame_times")
-        augmentation = Augmentation(settings.augment, moments.typical_value, times and times["step"])
-        seeds = tf.data.Dataset.random(settings.seed, rerandomize_each_iteration=True).batch(2)
-        dataset = tf.data.Dataset.zip(dataset, seeds).map(
-            lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
-        )
+    dataset = _augmented(train, settings, moments, part)
+    if teacher is not None:
+        # Both are shuffled and augmented by the same seed.
+        other = _augmented(teacher.train, settings, measure(teacher.train, settings), part)
+        dataset = tf.data.Dataset.zip(dataset, other).map(lambda own, others: ((own[0], others[0]), own[1]))
     weights = None
     if settings.class_weights == "balanced":
         weights = len(train.targets) / labels / np.bincount(train.targets, minlength=labels)
@@ -130,6 +133,21 @@ def training_batches(train: Subset, settings: Train, moments: Moments, **part: A
         return values, targets * (1 - smoothing) + smoothing / labels, *weighted
 
     return dataset.map(finish).prefetch(AHEAD)
+
+
+def _augmented(train: Subset, settings: Train, moments: Moments, part: dict[str, Any]) -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    dataset = batches(train, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
+    dataset = dataset.map(_one_hot(len(train.labels)))
+    if not any(settings.augment.model_dump().values()):
+        return dataset
+    times = train.store.params["feature"].get("frame_times")
+    augmentation = Augmentation(settings.augment, moments.typical_value, times and times["step"])
+    seeds = tf.data.Dataset.random(settings.seed, rerandomize_each_iteration=True).batch(2)
+    return tf.data.Dataset.zip(dataset, seeds).map(
+        lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
+    )
 
 
 def validation_batches(val: Subset, settings: Train, **part: Any) -> "tf.data.Dataset":

@@ -1,5 +1,6 @@
 """Build the network: the model of params.yaml behind layers that normalise the feature."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ class Moments(NamedTuple):
     @property
     def typical_value(self) -> NDArray[np.float32]:
         """The value (bins,), as stored, that the network sees as its mean."""
-        return np.exp(self.mean) if self.log else self.mean
+        # NumPy's exp and log depend on the processor in the last digits.
+        return np.array([math.exp(mean) for mean in self.mean], np.float32) if self.log else self.mean
 
 
 def measure(train: Subset, settings: Train) -> Moments:
@@ -34,13 +36,15 @@ def measure(train: Subset, settings: Train) -> Moments:
 
     They are the moments of logarithms if `settings.normalize` is `log` and the feature declares magnitudes.
     """
+    from scipy.special import xlogy  # 1 log(x), see typical_value
+
     log = settings.normalize == "log" and train.store.params["feature"].get("scale") == "magnitude"
     values = rows(train.store)
     total = squares = np.zeros(values.shape[-1])
     for row in train.rows:
         clip = values[row].astype(np.float64)
         if log:
-            clip = np.log(np.maximum(clip, MIN_MAGNITUDE))
+            clip = xlogy(1, np.maximum(clip, MIN_MAGNITUDE))
         total = total + clip.sum(axis=0)
         squares = squares + (clip**2).sum(axis=0)
     frames = len(train.rows) * values.shape[1]

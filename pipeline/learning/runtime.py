@@ -12,6 +12,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 
+# Rounding depends on the instructions that oneDNN uses, and on the number of threads among which an operation
+# is divided. These variables fix both, whatever the processor has. TensorFlow reads them when it starts.
+SAME_ROUNDING = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "8"}
+
 Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
 
 
@@ -48,7 +52,8 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
 
     Args:
         seed: of weights, dropout and everything else that is drawn.
-        deterministic: use only operations that give the same bytes each time.
+        deterministic: give the same bytes each time: use only operations that do, the instructions of AVX2,
+            and 8 threads, whatever the processor has.
         machines: join the machines that TF_CONFIG in the environment names, and wait for all of them. If
             False, TF_CONFIG is ignored.
 
@@ -57,6 +62,8 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if deterministic:
+        os.environ.update(SAME_ROUNDING)
     with quietly():
         import keras
         import tensorflow as tf

@@ -16,6 +16,7 @@ class Train(Section):
     normalize: Literal["log", "linear", "none"]
     scale: Literal["feature", "bin"]
     cache: Cache
+    clips_per_label: int | None = Field(ge=1)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     optimizer: Literal["adam", "adamw", "sgd"]
@@ -25,6 +26,10 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     clip_norm: float | None = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=1)
+    teacher: str | None
+    teacher_md5: str | None = Field(pattern="^[0-9a-f]{32}$")
+    teacher_feature: str | None
+    teacher_weight: float = Field(gt=0, le=1)
     class_weights: Literal["none", "balanced"]
     monitor: Literal["accuracy", "loss"]
     patience: int = Field(ge=1)

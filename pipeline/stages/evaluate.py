@@ -34,6 +34,8 @@ def main() -> None:
         "high_95": interval["high"],
         "epoch": log["best"]["epoch"],
     }
+    # NumPy's exp and log depend on the processor in the last digits.
+    metrics = {name: round(value, 6) for name, value in metrics.items()}
     with atomic_write(RESULTS / "metrics.json") as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     write_csv(

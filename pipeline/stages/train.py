@@ -7,8 +7,8 @@ from pathlib import Path
 from pipeline import params
 from pipeline.errors import run
 from pipeline.files import atomic_write
-from pipeline.learning import network, runtime, timings
-from pipeline.learning.batches import load_subset
+from pipeline.learning import network, runtime, teacher, timings
+from pipeline.learning.batches import limit, load_subset
 from pipeline.learning.fit import fit
 from pipeline.learning.saving import save
 from pipeline.learning.settings import Train
@@ -25,16 +25,18 @@ def main() -> None:
     model = params.read_plugin(f"models.{name}", Model)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
-    train, val = load("train"), load("val")
+    train = limit(load("train"), settings.clips_per_label, settings.seed)
+    val = load("val")
     strategy = runtime.start(settings.seed, deterministic=settings.deterministic, machines=True)
     for key, value in model.train_overrides.items():
         print(f"train.{key} is {value}, from models.{name}.train")
     moments = network.measure(train, settings)
     with strategy.scope():
         net = network.build(model, train, settings, moments)
+        taught_by = teacher.load(settings, train)
     with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
         start = time.monotonic()
-        fit(net, model, (train, val), settings, moments=moments, logs=logs)
+        fit(net, model, (train, val), settings, moments=moments, logs=logs, teacher=taught_by)
         seconds = time.monotonic() - start
         save(net, folder / MODEL)
     if strategy.extended.should_checkpoint:  # the chief machine

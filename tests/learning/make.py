@@ -49,6 +49,7 @@ TRAIN = Train(
     normalize="log",
     scale="bin",
     cache="auto",
+    clips_per_label=None,
     batch_size=16,
     epochs=12,
     optimizer="adam",
@@ -58,6 +59,10 @@ TRAIN = Train(
     weight_decay=0.0,
     clip_norm=None,
     label_smoothing=0.0,
+    teacher=None,
+    teacher_md5=None,
+    teacher_feature=None,
+    teacher_weight=0.5,
     class_weights="none",
     monitor="loss",
     patience=5,
@@ -91,7 +96,7 @@ LIVELY = TRAIN.model_copy(
 )
 MODELS: dict[str, Model] = {
     "rnn": RNN(units=8, dropout=0.1),
-    "cnn": CNN(filters=[4, 4], pool=[[2, 2]] * 2, padding="same", units=8, dropout=0.1),
+    "cnn": CNN(filters=[4, 4], pool=[[2, 2]] * 2, units=8, dropout=0.1),
     "tcresnet": TCResNet(width=1.0, stem=4, blocks=[6, 8], kernel=3, dropout=0.1),
     "bcresnet": BCResNet(width=0.5, subbands=1, dropout=0.1),
     "resnet": ResNet(width=0.25, stem=16, blocks=[16, 32], dropout=0.1),
@@ -102,21 +107,21 @@ MODELS: dict[str, Model] = {
 }
 
 
-def make_rows() -> Rows:
-    """Return 120 clips of two labels: a burst in the lower or the upper bins, at a random time."""
-    rows = np.zeros((120, FRAMES, BINS), np.float32)
+def make_rows(bins: int = BINS) -> Rows:
+    """Return 120 clips of two labels: a burst in the lower bins, or a dip in the upper, at a random time."""
+    rows = np.zeros((120, FRAMES, bins), np.float32)
     for number, row in enumerate(rows):
         generator = np.random.default_rng(number)
-        row[:] = generator.normal(size=(FRAMES, BINS))
-        frame, low = generator.integers(2, FRAMES - 2), 0 if number < 60 else BINS // 2
-        row[frame - 2 : frame + 2, low : low + BINS // 2] += 3
-    return rows * np.logspace(-3, 3, BINS, dtype=np.float32) + 5
+        row[:] = generator.normal(size=(FRAMES, bins))
+        frame, low = generator.integers(2, FRAMES - 2), 0 if number < 60 else bins // 2
+        row[frame - 2 : frame + 2, low : low + bins // 2] += 3 if number < 60 else -3
+    return rows * np.logspace(-3, 3, bins, dtype=np.float32) + 5
 
 
-def make_subsets(folder: Path) -> dict[str, Subset]:
+def make_subsets(folder: Path, bins: int = BINS) -> dict[str, Subset]:
     """Write a store of these clips into `folder`, and return its splits by name."""
     clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
-    make_store(folder / "x.h5", make_rows(), clips=clips, params=PARAMS)
+    make_store(folder / "x.h5", make_rows(bins), clips=clips, params=PARAMS)
     names = ["train", "train", "train", "val", "test"]
     store = describe(folder / "x.h5")
     return {

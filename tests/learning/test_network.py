@@ -58,7 +58,7 @@ def test_a_feature_too_small_for_the_model_is_refused(subsets: dict[str, Subset]
     """A model with too many poolings for 12 frames is an error that names the model and the shape."""
     with pytest.raises(PipelineError, match="model cnn cannot take a feature of 12 frames x 40 bins"):
         build(
-            CNN(filters=[4] * 6, pool=[[2, 2]] * 6, padding="same", units=8, dropout=0),
+            CNN(filters=[4] * 6, pool=[[2, 2]] * 6, units=8, dropout=0),
             subsets["train"],
             TRAIN,
         )

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from pipeline import params
 from pipeline.errors import PipelineError
+from pipeline.learning.settings import Train
 from pipeline.models import Model
 from pipeline.models.bcresnet import BCResNet
 from pipeline.models.cnn import CNN
 from pipeline.models.dscnn import DSCNN
 from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
+from pipeline.models.speech import Speech
 from pipeline.models.tcresnet import TCResNet
 from pipeline.models.transfer import Transfer
 from tests.project import ROOT
@@ -59,10 +62,7 @@ def _short(count: int) -> str:
 
 
 DEFAULT_RNN = RNN(units=256, dropout=0.1)
-DEFAULT_CNN = CNN(filters=[32, 64, 64], pool=[[4, 2]] * 3, padding="same", units=64, dropout=0.1)
-TUTORIAL_CNN = CNN(
-    filters=[32, 64, 64], pool=[[2, 2], [2, 2], [1, 1]], padding="valid", units=64, dropout=0.0
-)
+DEFAULT_CNN = CNN(filters=[32, 64, 64], pool=[[2, 2], [2, 2], [1, 1]], units=32, dropout=0.1)
 TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
 
 
@@ -70,10 +70,28 @@ TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
 @pytest.mark.parametrize(
     ("row", "model", "shape"),
     [
-        ("134 x 257, STFT", DEFAULT_RNN, (134, 257)),
-        ("138 x 39, MFCC", DEFAULT_RNN, (138, 39)),
-        ("those of the tutorial", TUTORIAL_CNN, (134, 257)),
-        ("those in params.yaml", DEFAULT_CNN, (134, 257)),
+        *(
+            (row, model, shape)
+            for model in (DEFAULT_RNN, DEFAULT_CNN)
+            for row, shape in (
+                ("101 x 40, log-mel", (101, 40)),
+                ("134 x 257, STFT", (134, 257)),
+                ("138 x 39, MFCC", (138, 39)),
+            )
+        ),
+        (
+            "97, 25 (1 s)",
+            Speech(
+                weights=None,
+                padding=25,
+                units=128,
+                dropout=0.3,
+                frozen_epochs=4,
+                fine_tuning=0.3,
+                train={"normalize": "none"},
+            ),
+            (97, 32),
+        ),
         *(
             (
                 f"{name} {width}",
@@ -113,27 +131,76 @@ def test_the_documented_size_is_right(row: str, model: Model, shape: tuple[int, 
 
 
 @pytest.mark.tensorflow
-def test_the_rnn_has_one_lstm_and_one_dense_layer() -> None:
-    """257 bins, 256 units: 4 gates with (257 + 256 + 1) x 256 weights each, and 257 x 8 for the logits."""
-    network = _network(RNN(units=256, dropout=0.1), 134, 257)
-    assert network.count_params() == 4 * (257 + 256 + 1) * 256 + 257 * 8
+@pytest.mark.parametrize("shape", [(134, 257), (138, 39)])
+def test_the_rnn_is_the_notebooks(shape: tuple[int, int]) -> None:
+    """An LSTM(256) whose inputs are dropped with a chance of 0.1, as in the notebook, then a dense layer."""
+    reference = params.read_plugin("models.rnn", Model)
+    assert reference == RNN(units=256, dropout=0.1, train=reference.train_overrides)
+    network = _network(reference, *shape)
+    lstm, dense = network.layers[1:]
+    assert (lstm.units, lstm.dropout, lstm.recurrent_dropout, lstm.return_sequences) == (256, 0.1, 0, False)
+    assert dense.kernel.shape == (256, 8)
+    assert network.count_params() == 4 * (shape[1] + 256 + 1) * 256 + 257 * 8
 
 
 @pytest.mark.tensorflow
-def test_the_cnn_has_three_convolutions_and_two_dense_layers() -> None:
-    """Three 4 x 2 poolings turn 134 x 257 into 2 x 32, and the layers have exactly these weights."""
-    convolutions = (9 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 64
-    dense = (2 * 32 * 64 + 1) * 64 + 65 * 8
-    assert _network(DEFAULT_CNN, 134, 257).count_params() == convolutions + dense
+def test_the_rnn_drops_inputs_before_the_fused_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training, all frames lose the same bins, and the fused LSTM gets what is left of the inputs."""
+    import keras
+    import numpy as np
+    from keras.src import backend
+
+    fused: list[Any] = []
+    own = backend.lstm
+    cell = RNN(units=4, dropout=0.5)
+    network = _network(cell, 6, 10)
+    lstm = network.layers[1]
+
+    def recorded(inputs: Any, *args: Any, **options: Any) -> Any:
+        fused.append(inputs)
+        return own(inputs, *args, **options)
+
+    monkeypatch.setattr(backend, "lstm", recorded)
+    lstm(np.ones((3, 6, 10), np.float32), training=True)
+    lstm(np.ones((3, 6, 10), np.float32), training=False)
+    training, inference = (keras.ops.convert_to_numpy(inputs) for inputs in fused)
+    assert set(np.unique(training)) == {0, 2}
+    np.testing.assert_array_equal(training, np.repeat(training[:, :1], 6, axis=1))
+    np.testing.assert_array_equal(inference, np.ones((3, 6, 10)))
 
 
 @pytest.mark.tensorflow
-def test_the_tutorials_cnn_has_the_tutorials_layers() -> None:
-    """Each layer has the tutorial's shape: convolutions without padding, and 2 x 2 pooling between them."""
-    network = _network(TUTORIAL_CNN, 138, 39)
-    shapes = [layer.output.shape[1:] for layer in network.layers if layer.name[:4] in ("conv", "pool")]
-    assert shapes == [(136, 37, 32), (68, 18, 32), (66, 16, 64), (33, 8, 64), (31, 6, 64)]
-    assert network.get_layer("dense").kernel.shape == (31 * 6 * 64, 64)
+@pytest.mark.parametrize("shape", [(134, 257), (138, 39)])
+def test_the_cnn_is_the_notebooks(shape: tuple[int, int]) -> None:
+    """The section in params.yaml gives the notebook's layers, in its order, and its 58,088 weights."""
+    reference = params.read_plugin("models.cnn", Model)
+    assert reference == DEFAULT_CNN.model_copy(update={"train_overrides": reference.train_overrides})
+    network = _network(reference, *shape)
+    kinds = [(type(layer).__name__, layer.name) for layer in network.layers[2:]]
+    assert [kind for kind, _ in kinds] == [
+        "Conv2D", "Dropout", "MaxPooling2D",
+        "Conv2D", "Dropout", "MaxPooling2D",
+        "Conv2D", "Dropout",
+        "GlobalAveragePooling2D", "Dense", "Dense",
+    ]  # fmt: skip
+    layer = {name: network.get_layer(name) for _, name in kinds}
+    frames, bins = shape
+    assert layer["conv1"].output.shape[1:] == (frames - 2, bins - 2, 32)
+    assert [layer[f"conv{n}"].padding for n in (1, 2, 3)] == ["valid"] * 3
+    assert [layer[f"conv{n}"].activation.__name__ for n in (1, 2, 3)] == ["relu"] * 3
+    assert [layer[f"dropout{n}"].rate for n in (1, 2, 3)] == [0.1] * 3
+    assert (layer["dense"].units, layer["dense"].activation.__name__) == (32, "linear")
+    assert network.count_params() == 58_088
+
+
+@pytest.mark.tensorflow
+def test_the_notebooks_training_has_no_schedule() -> None:
+    """Its networks train with Adam at a constant 0.001, at most 20 epochs, until val loss rises twice."""
+    for name in ("rnn", "cnn"):
+        train = params.read("train", Train, overrides=f"models.{name}.train")
+        assert (train.optimizer, train.learning_rate, train.schedule) == ("adam", 0.001, "constant")
+        assert (train.epochs, train.monitor, train.patience, train.batch_size) == (20, "loss", 2, 32)
+        assert (train.warmup, train.weight_decay, train.clip_norm) == (0, 0, None)
 
 
 @pytest.mark.tensorflow

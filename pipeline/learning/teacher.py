@@ -1,0 +1,100 @@
+"""Knowledge distillation: a small network learns from the outputs of a trained one, its teacher.
+
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531.
+"""
+
+import dataclasses
+import hashlib
+from typing import Any, NamedTuple
+
+from pipeline.errors import PipelineError
+from pipeline.files import project
+from pipeline.learning.batches import Subset
+from pipeline.learning.settings import Train
+from pipeline.store.current import open_current
+
+
+class Teacher(NamedTuple):
+    """A trained network, and the training clips as it takes them."""
+
+    network: Any  # a Keras model: (clips, frames, bins) as stored → logits (clips, labels)
+    train: Subset
+
+
+def load(settings: Train, train: Subset) -> Teacher | None:
+    """Return the teacher that `settings` name, or None if they name none.
+
+    Args:
+        settings: the section `train` of params.yaml.
+        train: the training clips as the student takes them.
+
+    Raises:
+        PipelineError: the file is missing, or is not the one with the md5 in `settings`; or the teacher has
+            other labels or takes another feature.
+    """
+    if settings.teacher is None:
+        return None
+    import keras
+
+    key = "params.yaml: train.teacher"
+    path = project() / settings.teacher
+    if not path.is_file():
+        raise PipelineError(
+            f"{key} is {settings.teacher!r}, but there is no such file: set it to the path of a trained"
+            " .keras model, or to null to train without a teacher"
+        )
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    if md5 != settings.teacher_md5:
+        raise PipelineError(
+            f"{key}_md5 is {settings.teacher_md5 or 'null'}, but {settings.teacher} has the md5 {md5}: add"
+            f" -S train.teacher_md5={md5} to train with this file"
+        )
+    try:
+        network = keras.models.load_model(path)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"{key}: Keras cannot load {settings.teacher}: {reason}") from None
+    network.trainable = False
+    store = train.store
+    if settings.teacher_feature is not None:
+        store = open_current(store.path.with_name(f"{settings.teacher_feature}.h5"), settings.teacher_feature)
+    found = network.input_shape[1:], network.output_shape[1:]
+    expected = store.shape[1:], (len(train.labels),)
+    if found != expected:
+        raise PipelineError(
+            f"{key}: {settings.teacher} takes {_by(found[0])} (frames, bins) and returns {found[1][0]}"
+            f" logits, expected {_by(expected[0])}, the shape of {store.path}, and {expected[1][0]}, the"
+            " number of labels: correct train.teacher_feature, or train another teacher"
+        )
+    return Teacher(network, dataclasses.replace(train, store=store))
+
+
+def taught(network: Any, teacher: Any, weight: float) -> Any:
+    """Return a Keras model that trains `network` towards the labels and towards what `teacher` says.
+
+    In training it takes two features of each clip, the student's and the teacher's. A clip's target is
+    `1 - weight` times its label and `weight` times the probabilities that the teacher gives. For validation
+    it takes the student's feature, like `network`.
+    """
+    import keras
+
+    class Taught(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(name=network.name)
+            self.student, self.teacher = network, teacher
+
+        def call(self, inputs: Any, training: bool | None = None) -> Any:
+            student = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
+            return self.student(student, training=training)
+
+        def compute_loss(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+            if isinstance(x, (tuple, list)):
+                probabilities = keras.ops.softmax(self.teacher(x[1], training=False))
+                y = (1 - weight) * y + weight * keras.ops.cast(probabilities, y.dtype)
+            return super().compute_loss(x, y, *args, **options)
+
+    return Taught()
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(map(str, shape))

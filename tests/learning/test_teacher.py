@@ -1,0 +1,186 @@
+"""Knowledge distillation: what the student sees, what it learns, and what a wrong teacher is told."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.learning import fit, network, teacher
+from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.saving import save
+from pipeline.learning.settings import Train
+from pipeline.learning.teacher import Teacher
+from pipeline.store.layout import describe
+from tests.learning.make import LIVELY, MODELS, PARAMS, TRAIN, build, make_rows, make_subsets
+from tests.store.make import make_store
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def subsets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subset]:
+    return make_subsets(tmp_path_factory.mktemp("subsets"))
+
+
+def _other_feature(train: Subset, folder: Path) -> Subset:
+    """Return the clips of `train` in another feature: every 2nd bin, twice as large."""
+    make_store(folder / "other.h5", 2 * make_rows()[:, :, ::2], clips=train.store.clips, params=PARAMS)
+    return dataclasses.replace(train, store=describe(folder / "other.h5"))
+
+
+def _swapping(frames: int, bins: int) -> Any:
+    """Return a teacher that is sure of the wrong label: of `yes` for a burst in the lower bins."""
+    import keras
+
+    inputs = keras.Input((frames, bins))
+    scaled = (inputs - 10) / (2 * np.logspace(-3, 3, 2 * bins, dtype=np.float32)[::2])
+    half = bins // 2
+    burst, dip = (
+        keras.ops.max(keras.ops.mean(part, 2), 1) for part in (scaled[..., :half], -scaled[..., half:])
+    )
+    return keras.Model(inputs, 20 * keras.ops.stack([dip - burst, burst - dip], axis=1))
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_student_and_teacher_get_the_same_clips(
+    subsets: dict[str, Subset], tmp_path: Path, *, augmented: bool
+) -> None:
+    """In two epochs, each batch has two features of the same clips, shifted, stretched and mixed alike."""
+    train = subsets["train"]
+    other = _other_feature(train, tmp_path)
+    # Frequencies are left out: the 2nd bin of one feature is the 4th of the other.
+    augment = LIVELY.augment.model_copy(update={"frequency_warp": 0.0, "frequency_masks": 0, "time_masks": 0})
+    settings = LIVELY.model_copy(update={"augment": augment} if augmented else {"augment": TRAIN.augment})
+    dataset = fit.training_batches(
+        train, settings, network.measure(train, settings), teacher=Teacher(None, other)
+    )
+    epochs = [list(dataset), list(dataset)]
+    for (own, others), *_ in epochs[0] + epochs[1]:
+        np.testing.assert_allclose(others, 2 * own.numpy()[:, :, ::2], rtol=1e-4)
+    first, second = (np.concatenate([own for (own, _), *_ in epoch]) for epoch in epochs)
+    assert (first != second).any()
+
+
+def test_a_student_believes_its_teacher(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """With `teacher_weight: 1`, a teacher that confuses the labels makes the student confuse them too.
+
+    With a small weight the labels win. The teacher takes another feature, and does not change.
+    """
+    import keras
+
+    other = _other_feature(subsets["train"], tmp_path)
+    by = _swapping(*other.row_shape)
+    by.trainable = False
+    rows, targets = make_rows()[subsets["test"].rows], subsets["test"].targets
+    moments = network.measure(subsets["train"], TRAIN)
+    batches = fit.training_batches(subsets["train"], TRAIN, moments, teacher=Teacher(by, other))
+    accuracies = []
+    for weight in (1.0, 0.1):
+        net = build(MODELS["cnn"], subsets["train"], TRAIN)
+        trained = teacher.taught(net, by, weight)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        trained.compile(keras.optimizers.Adam(0.01), loss)
+        trained.fit(batches, epochs=12, verbose=0)
+        accuracies.append((net.predict(rows, verbose=0).argmax(axis=1) == targets).mean())
+    assert accuracies[0] < 0.15
+    assert accuracies[1] > 0.85
+
+
+def test_training_with_a_teacher_keeps_the_best_epoch(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """The student keeps the weights of the lowest validation loss in the log; twice gives the same bytes."""
+    import keras
+
+    from pipeline.learning import runtime
+    from pipeline.learning.batches import batches
+
+    by = build(MODELS["cnn"], subsets["train"], TRAIN)
+    by.trainable = False
+    before = [weight.copy() for weight in by.get_weights()]
+    digests = []
+    for name in ("one", "two"):
+        runtime.start(0)
+        net = build(MODELS["cnn"], subsets["train"], LIVELY)
+        fit.fit(
+            net,
+            MODELS["cnn"],
+            (subsets["train"], subsets["val"]),
+            LIVELY,
+            moments=network.measure(subsets["train"], LIVELY),
+            logs=tmp_path / name,
+            teacher=Teacher(by, subsets["train"]),
+        )
+        save(net, tmp_path / f"{name}.keras")
+        digests.append(hashlib.md5((tmp_path / f"{name}.keras").read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+    for old, new in zip(before, by.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    loaded = keras.models.load_model(tmp_path / "one.keras")
+    loaded.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    curve = (tmp_path / "one/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
+    lowest = min(float(line.split("\t")[1]) for line in curve)
+    assert loaded.evaluate(batches(subsets["val"], 16), verbose=0) == pytest.approx(lowest, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def file(subsets: dict[str, Subset], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved teacher that takes the subsets' feature."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    save(build(MODELS["cnn"], subsets["train"], TRAIN), path)
+    return path
+
+
+def _settings(path: Path, **changes: Any) -> Train:
+    md5 = hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else None
+    return TRAIN.model_copy(update={"teacher": str(path), "teacher_md5": md5, **changes})
+
+
+def test_no_teacher_is_none(subsets: dict[str, Subset]) -> None:
+    """Without `train.teacher` nothing is loaded."""
+    assert teacher.load(TRAIN, subsets["train"]) is None
+
+
+def test_a_teacher_is_loaded_and_frozen(subsets: dict[str, Subset], file: Path) -> None:
+    """The teacher of the file takes the training clips, and none of its weights is trained."""
+    loaded = teacher.load(_settings(file), subsets["train"])
+    assert loaded is not None
+    assert loaded.network.trainable_weights == []
+    assert loaded.train.clips == subsets["train"].clips
+
+
+def test_a_missing_teacher_is_an_error(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """The message names the parameter and the path."""
+    with pytest.raises(PipelineError, match=r"train\.teacher is '.*none\.keras', but there is no such file"):
+        teacher.load(_settings(tmp_path / "none.keras"), subsets["train"])
+
+
+def test_another_teacher_is_an_error(subsets: dict[str, Subset], file: Path) -> None:
+    """If the md5 is another, or none is set, the message has the option that sets the right one."""
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    for wrong in (None, 32 * "0"):
+        with pytest.raises(PipelineError, match=rf"add -S train\.teacher_md5={md5}"):
+            teacher.load(_settings(file, teacher_md5=wrong), subsets["train"])
+
+
+def test_a_file_that_is_no_model_is_an_error(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """The message names the file."""
+    (tmp_path / "bad.keras").write_bytes(b"no model")
+    with pytest.raises(PipelineError, match=r"Keras cannot load .*bad\.keras"):
+        teacher.load(_settings(tmp_path / "bad.keras"), subsets["train"])
+
+
+def test_a_teacher_for_other_clips_is_an_error(
+    subsets: dict[str, Subset], file: Path, tmp_path: Path
+) -> None:
+    """If the feature has another shape, or there are other labels, the message has both sizes."""
+    other = _other_feature(subsets["train"], tmp_path)
+    with pytest.raises(PipelineError, match=r"takes 12 x 40 .* returns 2 logits, expected 12 x 20.* and 2"):
+        teacher.load(_settings(file), other)
+    clips = [f"{'abc'[number % 3]}/{number}" for number in range(120)]
+    make_store(tmp_path / "three.h5", make_rows(), clips=clips, params=PARAMS)
+    three = select_rows(describe(tmp_path / "three.h5"), range(120))
+    with pytest.raises(PipelineError, match=r"returns 2 logits, expected 12 x 40.* and 3, the number of"):
+        teacher.load(_settings(file), three)

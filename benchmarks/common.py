@@ -19,6 +19,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from pipeline.store.previous import FOLDER as KEPT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,8 @@ def folder(archive: Path, clips: int) -> Iterator[Path]:
     """Yield a project's folder with `clips` clips in data/raw. It is the current folder during the block.
 
     If the archive has too few clips, they are used again under other names. Each repetition changes the
-    first samples of a clip, so that no two files are equal.
+    first samples of a clip, so that no two files are equal. The waveforms are the notebook's: 0.8 s at 22,050
+    Hz.
     """
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive) as source:
@@ -80,7 +83,10 @@ def folder(archive: Path, clips: int) -> Iterator[Path]:
             path = Path(name) / "data/raw" / Path(file).parent.name / f"{repetition}-{Path(file).name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        shutil.copy(ROOT / "params.yaml", name)
+        yaml = YAML()
+        parameters = yaml.load(ROOT / "params.yaml")
+        parameters["audio"].update(sample_rate=22050, duration=0.8)
+        yaml.dump(parameters, Path(name, "params.yaml"))
         os.chdir(name)
         try:
             yield Path(name)

@@ -56,7 +56,7 @@ def main() -> None:
         stage("decode")
         stage("featurize logmel")
         train = subset(Path("data/features/logmel.h5"))
-        runtime.start(0)
+        runtime.start(0, deterministic=False)
         for name in args.models:
             times = epochs(name, train, args.rounds, args.batch)
             cells = [

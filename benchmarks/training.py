@@ -23,7 +23,7 @@ from pipeline.learning.batches import Subset, batches
 from pipeline.models import Model
 from pipeline.store.reader import rows
 
-MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn", "transfer")
+MODELS = ("rnn", "cnn", "tcresnet", "bcresnet", "resnet", "dscnn")
 FEATURES = ("stft", "logmel", "mfcc")
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.store.layout import describe
 from tests.project import RAN, RESTORED, Project
 
-FEATURES = {"featurize@stft", "featurize@logmel", "featurize@mfcc"}
+FEATURES = {"featurize@stft", "featurize@logmel", "featurize@mfcc", "featurize@speech"}
 SHOW = {"examples", "report"}
 LEARN = {"train", "evaluate", "report"}
 ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}

@@ -19,7 +19,7 @@ from pipeline.corpus import clips, splits
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
 from pipeline.learning import evaluation, network, runtime
-from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.batches import Subset, limit, select_rows
 from pipeline.learning.fit import fit
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -36,12 +36,19 @@ def main(arguments: Sequence[str]) -> None:
     feature, name = params.read("feature", str), params.read("model", str)
     model = params.read_plugin(f"models.{name}", Model)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
+    if settings.teacher is not None:
+        raise PipelineError(
+            "params.yaml: train.teacher must be null, because a teacher was trained on clips that a fold"
+            f" tests, is {settings.teacher!r}"
+        )
     rows = clips.read(Path("data/clips.csv"))
     fold_of = splits.folds(rows, num_folds, params.read("split", splits.Split))
     store = open_current(Path(f"data/features/{feature}.h5"), feature)
     if store.clips != [clip.clip for clip in rows]:
         raise PipelineError(f"{store.path} and data/clips.csv contain different clips: run dvc repro")
-    strategy = runtime.start(settings.seed, deterministic=settings.deterministic)
+    strategy = runtime.start(
+        settings.seed, deterministic=settings.deterministic, precision=settings.precision
+    )
     scores = []
     for test in range(num_folds):
         val = (test + 1) % num_folds
@@ -72,6 +79,7 @@ def _score(
     import keras
 
     train, val, test = subsets
+    train = limit(train, settings.clips_per_label, settings.seed)
     keras.utils.set_random_seed(settings.seed)
     moments = network.measure(train, settings)
     with strategy.scope():

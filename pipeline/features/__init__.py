@@ -6,7 +6,8 @@ bands and decibels.
 
 Equal waveforms give equal bytes on every x86-64 processor. So this package uses no BLAS, whose sums depend
 on the processor and on the number of rows and threads, and no NumPy function that chooses its code by the
-processor and does not round exactly: log10, and abs of complex numbers.
+processor and does not round exactly: exp, log10, powers, and abs of complex numbers. The same holds for the
+way back, from a feature to the spectrum that has it.
 """
 
 from abc import abstractmethod
@@ -27,6 +28,8 @@ Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 # The coefficients of the windows as sums of cosines: a[0] - a[1] cos(2 pi t / T) + a[2] cos(4 pi t / T).
 WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "boxcar": (1.0,)}
+# Squared weights below this are 0 but for rounding.
+MIN_WEIGHT = 1e-20
 
 # As in librosa.power_to_db: smaller powers count as this, and a clip's decibels are at most this far below
 # its loudest value.
@@ -34,6 +37,11 @@ MIN_POWER = np.float32(1e-10)
 RANGE_DB = np.float32(80)
 # Just below the decibels of the largest float32. A larger power is infinite.
 MAX_DB = np.float32(385.3)
+# The natural logarithms of 2 and 10.
+LN_2, LN_10 = 0.6931471805599453, 2.302585092994046
+
+# The number of steps from mel bands to a spectrum. More hardly improve it.
+UPDATES = 30
 
 
 class Axis(NamedTuple):
@@ -197,7 +205,7 @@ class Spectra:
     It equals `librosa.stft(y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window,
     center=center).T`. Frames start every `hop_length` samples and are multiplied by a periodic window, which
     is centred in the frame if it is shorter. With `center`, half a frame of zeros precedes the clip's first
-    sample and follows its last.
+    sample and follows its last. Spectra and waveforms are computed in `precision`.
     """
 
     def __init__(
@@ -220,18 +228,41 @@ class Spectra:
         before = (n_fft - win_length) // 2
         self._window = np.pad(weights, (before, n_fft - win_length - before)).astype(precision)
 
-    def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.complex64]:
+    def __call__(self, waveforms: NDArray[Any]) -> NDArray[Any]:
         """Return the spectra of `waveforms` (clips, samples): (clips, frames, 1 + n_fft // 2)."""
         clips, samples = waveforms.shape
         padded = np.zeros((clips, samples + 2 * self._padding), self._window.dtype)
         padded[:, self._padding : self._padding + samples] = waveforms
         framed = np.lib.stride_tricks.sliding_window_view(padded, len(self._window), axis=1)
-        spectra = scipy.fft.rfft(framed[:, :: self._hop_length] * self._window, axis=-1, overwrite_x=True)
-        return np.asarray(spectra, np.complex64)
+        frames = framed[:, :: self._hop_length] * self._window
+        return np.asarray(scipy.fft.rfft(frames, axis=-1, overwrite_x=True))
+
+    def inverse(self, spectra: NDArray[Any]) -> NDArray[Any]:
+        """Return the waveforms (clips, samples) whose spectra are nearest to `spectra`, by least squares.
+
+        Griffin & Lim 1984, equation 6. There are (frames - 1) * hop_length + n_fft samples, less the padding.
+        A sample is 0 if it is in no frame, or if the window is 0 there.
+        """
+        frames = scipy.fft.irfft(spectra, len(self._window), axis=-1) * self._window
+        waveforms = self._overlap_add(frames)
+        weights = self._overlap_add(np.broadcast_to(np.square(self._window), frames.shape))
+        covered = weights > MIN_WEIGHT
+        waveforms[~covered] = 0
+        waveforms[covered] /= weights[covered]
+        return waveforms
+
+    def _overlap_add(self, frames: NDArray[Any]) -> NDArray[Any]:
+        """Return the sums (clips, samples) of overlapping `frames` (clips, frames, n_fft)."""
+        clips, count, n_fft = frames.shape
+        added = np.zeros((clips, (count - 1) * self._hop_length + n_fft), frames.dtype)
+        for number in range(count):
+            start = number * self._hop_length
+            added[:, start : start + n_fft] += frames[:, number]
+        return added[:, self._padding : added.shape[1] - self._padding]
 
     def power(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the squared magnitudes of the spectra: (clips, frames, 1 + n_fft // 2)."""
-        spectra = self(waveforms)
+        spectra = np.asarray(self(waveforms), np.complex64)
         with np.errstate(over="ignore"):  # the writer finds infinite values, and names the clip
             power = np.square(spectra.real)
             power += np.square(spectra.imag)
@@ -260,24 +291,36 @@ class Mel(Spectral):
             )
         return messages
 
-    def from_power(self, power: NDArray[np.float32], sample_rate: int) -> Spectrum:
-        """Return the spectrum nearest to mel bands of `power` (n_mels, frames), by least squares."""
-        from librosa.feature import inverse
+    def from_power(self, power: NDArray[Any], sample_rate: int) -> Spectrum:
+        """Return the spectrum whose mel bands are nearest to `power` (n_mels, frames).
 
-        magnitudes = inverse.mel_to_stft(
-            power, sr=sample_rate, n_fft=self.n_fft, power=2.0, fmin=self.fmin, fmax=self.fmax
-        )
-        return self.from_magnitudes(magnitudes)
+        The spectrum is found by multiplicative updates, which reduce the Kullback-Leibler divergence (Lee &
+        Seung 2001, theorem 2). Unlike squares, it counts quiet bands too. A bin that is in no band is 0.
+        """
+        filters = self.filters(sample_rate).astype(np.float64)
+        weights = filters.sum(axis=0)[:, None]
+        weights[weights == 0] = 1
+        spectrum = np.ones((1 + self.n_fft // 2, power.shape[1]))
+        for _ in range(UPDATES):
+            bands = filters @ spectrum
+            spectrum *= filters.T @ np.divide(power, bands, out=np.zeros_like(bands), where=bands > 0)
+            spectrum /= weights
+        return self.from_magnitudes(np.sqrt(spectrum).astype(np.float32))
 
     def decibels(self, sample_rate: int) -> "Decibels":
         """Return the function from waveforms at `sample_rate` Hz to the decibels of mel bands."""
+        # In single precision a band 80 dB below its frame's loudest is 1e-2 dB off.
+        return Decibels(self.spectra("float64"), self.filters(sample_rate))
+
+    def filters(self, sample_rate: int) -> scipy.sparse.csr_array:
+        """Return the weights of the mel bands (n_mels, 1 + n_fft // 2), in single precision."""
         import librosa
 
-        filters = librosa.filters.mel(
-            sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
+        return scipy.sparse.csr_array(
+            librosa.filters.mel(
+                sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
+            )
         )
-        # In single precision a band 80 dB below its frame's loudest is 1e-2 dB off.
-        return Decibels(self.spectra("float64"), scipy.sparse.csr_array(filters))
 
 
 class Decibels:
@@ -327,3 +370,20 @@ def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:
     series *= z
     series += exponent.astype(np.float32) * np.float32(10 * np.log10(2))
     return series
+
+
+def from_decibels(decibels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return 10 ** (decibels / 10), the inverse of `to_decibels`, with a relative error below 1e-8.
+
+    Its operations, too, round alike on every processor. A power is 2^k exp x, with x from -½ ln 2 to ½ ln 2.
+    The series 1 + x + x²/2! + … up to the seventh power is enough here (Abramowitz & Stegun 4.2.1).
+    """
+    x = decibels.astype(np.float64) * (LN_10 / 10)
+    exponent = np.rint(x / LN_2).astype(np.int32)
+    x -= exponent * LN_2
+    series = np.ones_like(x)
+    for power in range(7, 0, -1):
+        series *= x / power
+        series += 1
+    powers: NDArray[np.float64] = np.ldexp(series, exponent)
+    return powers

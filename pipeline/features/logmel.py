@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum
+from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum, from_decibels
 
 
 class LogMel(Mel):
@@ -32,8 +32,8 @@ class LogMel(Mel):
         return Axis("mel", self.fmin, self.fmax or sample_rate / 2)
 
     def spectrum(self, values: NDArray[np.float32], sample_rate: int) -> Spectrum:
-        """Return the spectrum nearest to these bands, by least squares."""
-        return self.from_power(np.asarray(10 ** (values.T / 10), np.float32), sample_rate)
+        """Return the spectrum whose mel bands are nearest to these."""
+        return self.from_power(from_decibels(values.T), sample_rate)
 
 
 def _bands(waveforms: NDArray[np.float32], *, decibels: Decibels) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum
+from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum, from_decibels
 
 
 class MFCC(Mel):
@@ -44,10 +44,9 @@ class MFCC(Mel):
         return Axis("cepstrum", 0, self.n_mfcc - 1)
 
     def spectrum(self, values: NDArray[np.float32], sample_rate: int) -> Spectrum:
-        """Return the spectrum nearest to the smooth mel bands that these coefficients describe."""
-        from librosa.feature import inverse
-
-        return self.from_power(inverse.mfcc_to_mel(values.T, n_mels=self.n_mels), sample_rate)
+        """Return the spectrum whose mel bands are nearest to the smooth ones of these coefficients."""
+        decibels = scipy.fft.idct(values.T, n=self.n_mels, axis=0, norm="ortho")
+        return self.from_power(from_decibels(decibels), sample_rate)
 
 
 def _cepstra(waveforms: NDArray[np.float32], *, decibels: Decibels, n_mfcc: int) -> NDArray[np.float32]:

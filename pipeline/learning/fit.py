@@ -36,8 +36,9 @@ def fit(
     """Train `network` and leave it with the weights of its best epoch.
 
     The best epoch is the first with the highest accuracy or the lowest loss on `val`, as `settings.monitor`
-    says, in the last of the model's phases. Training stops after `settings.patience` epochs without a better
-    one. Losses are mean cross-entropies in nats. On `train` they are of augmented clips with smoothed labels.
+    says, in the last of the model's phases. A phase ends after `settings.patience` epochs without a better
+    one, or as soon as no better one is possible: with an accuracy of 1. Losses are mean cross-entropies in
+    nats. On `train` they are of augmented clips with smoothed labels.
 
     Args:
         network: what `pipeline.learning.network.build` made of `model`.
@@ -187,6 +188,8 @@ def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, fl
             "epoch": epoch + 1,
             "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
         }
+    if settings.monitor == "accuracy" and values["val_accuracy"] == 1:
+        stop.model.stop_training = True
     live.next_step()
 
 

@@ -43,7 +43,9 @@ class _Config(BaseModel):
         return self
 
 
-def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> Any:
+def start(
+    seed: int, *, deterministic: bool = True, precision: str = "float32", machines: bool = False
+) -> Any:
     """Import TensorFlow and seed every generator; return the strategy to build models under.
 
     With several GPUs the strategy is MirroredStrategy, on several machines MultiWorkerMirroredStrategy. They
@@ -54,6 +56,8 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
         seed: of weights, dropout and everything else that is drawn.
         deterministic: give the same bytes each time: use only operations that do, the instructions of AVX2,
             and 8 threads, whatever the processor has.
+        precision: of the layers. With mixed_bfloat16, which needs later instructions than AVX2, the bytes
+            depend on the processor.
         machines: join the machines that TF_CONFIG in the environment names, and wait for all of them. If
             False, TF_CONFIG is ignored.
 
@@ -62,7 +66,7 @@ def start(seed: int, *, deterministic: bool = True, machines: bool = False) -> A
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if deterministic:
+    if deterministic and precision != "mixed_bfloat16":
         os.environ.update(SAME_ROUNDING)
     with quietly():
         import keras

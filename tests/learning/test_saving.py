@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.learning.saving import save
+from pipeline.learning.saving import precision, save
 from tests.learning.make import MODELS, TRAIN, build, make_subsets
 
 pytestmark = pytest.mark.tensorflow
@@ -20,3 +20,4 @@ def test_the_saved_file_has_no_date(tmp_path: Path) -> None:
         assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert json.loads(file.read("metadata.json"))["date_saved"] is None
     assert [path.name for path in (tmp_path / "saved").iterdir()] == ["model.keras"]
+    assert precision(tmp_path / "saved/model.keras") == "float32"

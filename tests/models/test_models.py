@@ -17,7 +17,6 @@ from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
 from pipeline.models.speech import Speech
 from pipeline.models.tcresnet import TCResNet
-from pipeline.models.transfer import Transfer
 from tests.project import ROOT
 
 BCRESNET = BCResNet(width=1.0, subbands=5, dropout=0.1)
@@ -109,16 +108,6 @@ TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
         *(
             (f"{channels} {blocks}", DSCNN(channels=channels, blocks=blocks, dropout=0.2), (98, 40))
             for channels, blocks in ((64, 4), (172, 4), (276, 5))
-        ),
-        *(
-            (
-                backbone,
-                Transfer(
-                    backbone=backbone, weights=None, image=96, frozen_epochs=5, fine_tuning=0.1, dropout=0.2
-                ),
-                (98, 40),
-            )
-            for backbone in ("MobileNetV3Small", "MobileNetV2", "EfficientNetB0")
         ),
     ],
 )

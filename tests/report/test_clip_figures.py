@@ -63,7 +63,7 @@ def test_magnitudes_are_drawn_in_decibels() -> None:
 def test_mel_bands_are_named_by_their_frequencies() -> None:
     """The axis of log-mel shows the centres of bands in Hz, and librosa has the same."""
     axes = _drawn("logmel")
-    centres = librosa.mel_frequencies(42, fmin=20, fmax=8000)[1:-1]
+    centres = librosa.mel_frequencies(42, fmin=20, fmax=7600)[1:-1]
     for place, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
         assert text.get_text() == f"{centres[int(place)]:.0f}"
 

@@ -1,5 +1,9 @@
 """Features made audible."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +101,42 @@ def test_a_feature_without_a_spectrum_has_no_sound(monkeypatch: pytest.MonkeyPat
         assert resynthesis.waveform(np.ones((9, 3)), stored, samples=SAMPLES, iterations=2, seed=0) is None
     _, stored = _feature("stft")
     assert resynthesis.waveform(np.ones((1, 257)), stored, samples=600, iterations=2, seed=0) is None
+
+
+def test_the_bytes_do_not_depend_on_the_processor(clip: NDArray[np.float32], tmp_path: Path) -> None:
+    """The sound of each feature is the same file without the instructions of newer processors."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from pipeline.report import resynthesis
+        from pipeline.report.sounds import flac
+        from tests.report.test_resynthesis import RATE, SAMPLES, _feature
+        folder, clip = Path(sys.argv[1]), np.load(sys.argv[2])
+        folder.mkdir()
+        for name in ("stft", "logmel", "mfcc"):
+            kernel, stored = _feature(name)
+            values = kernel(clip[None])[0]
+            rebuilt = resynthesis.waveform(values, stored, samples=SAMPLES, iterations=32, seed=0)
+            np.save(folder / f"{name}.npy", rebuilt)
+            (folder / f"{name}.flac").write_bytes(flac(rebuilt, RATE))
+    """
+    np.save(tmp_path / "clip.npy", clip)
+    for folder, env in (("new", {}), ("old", _old_processor())):
+        paths = str(tmp_path / folder), str(tmp_path / "clip.npy")
+        command = [sys.executable, "-W", "ignore", "-c", code, *paths]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, check=True)
+    for path in (tmp_path / "new").iterdir():
+        assert path.read_bytes() == (tmp_path / "old" / path.name).read_bytes(), path.name
+
+
+def _old_processor() -> dict[str, str]:
+    """Return the environment in which NumPy, OpenBLAS and glibc use no newer instructions, and one thread."""
+    umath: Any = np._core._multiarray_umath  # type: ignore[attr-defined]
+    here = [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name]]
+    return {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(here),
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "OPENBLAS_NUM_THREADS": "1",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA",
+    }

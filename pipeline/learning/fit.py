@@ -35,10 +35,10 @@ def fit(
 ) -> None:
     """Train `network` and leave it with the weights of its best epoch.
 
-    The best epoch is the first with the highest accuracy or the lowest loss on `val`, as `settings.monitor`
-    says, in the last of the model's phases. A phase ends after `settings.patience` epochs without a better
-    one, or as soon as no better one is possible: with an accuracy of 1. Losses are mean cross-entropies in
-    nats. On `train` they are of augmented clips with smoothed labels.
+    The best epoch is the one with the highest accuracy on `val`, and of equal ones that with the lowest loss,
+    or the one with the lowest loss, as `settings.monitor` says. It is an epoch of the model's last phase. A
+    phase ends after `settings.patience` epochs without a better one. Losses are mean cross-entropies in nats.
+    On `train` they are of augmented clips with smoothed labels.
 
     Args:
         network: what `pipeline.learning.network.build` made of `model`.
@@ -84,8 +84,8 @@ def fit(
                 jit_compile=settings.jit,
             )
             stop = keras.callbacks.EarlyStopping(
-                f"val_{settings.monitor}",
-                mode="max" if settings.monitor == "accuracy" else "min",
+                "val_rank",
+                mode="max",
                 patience=settings.patience,
                 restore_best_weights=True,
             )
@@ -97,6 +97,7 @@ def fit(
                 epochs=end,
                 shuffle=False,  # the batches are shuffled
                 callbacks=[
+                    keras.callbacks.LambdaCallback(on_epoch_end=_Ranking(settings)),
                     stop,
                     keras.callbacks.LambdaCallback(on_epoch_end=log),
                     *(_tensorboard(settings) if strategy.extended.should_save_summary else []),
@@ -173,6 +174,24 @@ def _one_hot(labels: int) -> Any:
     return lambda values, targets: (values, tf.one_hot(targets, labels))
 
 
+class _Ranking:
+    """Adds `val_rank` to the values of an epoch: it is higher than before if the epoch is the best so far."""
+
+    def __init__(self, settings: Train) -> None:
+        self._settings = settings
+        self._best = (-math.inf, -math.inf)
+        self._rank = 0
+
+    def __call__(self, _epoch: int, values: dict[str, float]) -> None:
+        accuracy = values["val_accuracy"] if self._settings.monitor == "accuracy" else 0.0
+        candidate = (accuracy, -values["val_loss"])
+        if candidate > self._best:
+            self._best, self._rank = candidate, self._rank + 1
+            values["val_rank"] = self._rank
+        else:
+            values["val_rank"] = 0
+
+
 def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, float]) -> None:
     if not np.isfinite([values["loss"], values["val_loss"]]).all():
         raise PipelineError(
@@ -188,9 +207,8 @@ def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, fl
             "epoch": epoch + 1,
             "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
         }
-    if settings.monitor == "accuracy" and values["val_accuracy"] == 1:
-        stop.model.stop_training = True
     live.next_step()
+    values.pop("val_rank")  # or Keras would print it
 
 
 def _tensorboard(settings: Train) -> list[Any]:

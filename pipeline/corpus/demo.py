@@ -43,7 +43,6 @@ EXTRAS = {
 ESPEAK_SAMPLE_RATE = 22_050  # Hz
 SYNCHRONOUS, DO_NOT_EXIT, UTF8 = 2, 0x8000, 1
 RATE, PITCH, PITCH_RANGE = 1, 3, 4
-CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 class Demo(Section):
@@ -176,7 +175,8 @@ def _speak(take: Take, *, rate: int, pitch: int, pitch_range: int) -> NDArray[np
             spoken.extend(ctypes.string_at(samples, 2 * count))
         return 0
 
-    data, text, callback = espeakng_loader.get_data_path(), take.label.encode(), CALLBACK(collect)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(collect)
+    data, text = espeakng_loader.get_data_path(), take.label.encode()
     # espeak carries flutter, gain and phase from one word into the next, and has no function to reset them.
     # Loading the library again for each word resets them.
     library = ctypes.CDLL(espeakng_loader.get_library_path())

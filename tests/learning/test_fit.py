@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.learning import batches, fit, network, saving
+from pipeline.learning import batches, fit, network, runtime, saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -262,7 +263,9 @@ def test_half_precision_trains_and_returns_single(
         best = json.loads((folder / "logs/metrics.json").read_text())["best"]
         assert best["val"]["accuracy"] > 0.85, best
     """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), precision], cwd=ROOT, check=True)
+    # Other tests in this process may have set these, and TensorFlow would read them.
+    env = {name: value for name, value in os.environ.items() if name not in runtime.SAME_ROUNDING}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), precision], cwd=ROOT, env=env, check=True)
     assert saving.precision(tmp_path / "model.keras") == precision
 
 

@@ -279,7 +279,7 @@ def test_a_store_of_other_parameters_is_refused(folder: Folder) -> None:
     folder.params["audio"]["sample_rate"] = 8000
     output = folder.fails("featurize stft")
     assert (
-        "data/waveforms.h5 was made with audio.sample_rate 22050, params.yaml has 8000: run dvc repro"
+        "data/waveforms.h5 was made with audio.sample_rate 16000, params.yaml has 8000: run dvc repro"
         in output
     )
 
@@ -295,7 +295,7 @@ def test_stores_are_complete_and_in_the_order_of_clips_csv(folder: Folder) -> No
         store = describe(folder.path / "data" / name)
         assert digests_of(rows(store)).tolist() == store.checksums.tolist()
         assert store.clips == clips
-        assert store.params["audio"] == {"sample_rate": 22050, "duration": 0.8, "padding": "edge"}
+        assert store.params["audio"] == {"sample_rate": 16000, "duration": 1.0, "padding": "edge"}
     assert store.params["feature"]["params"]["n_mfcc"] == 39
 
 
@@ -383,4 +383,4 @@ def test_frames_longer_than_a_clip_are_refused(folder: Folder) -> None:
     folder.params["audio"]["duration"] = 0.01
     folder.run("decode")
     output = folder.fails("featurize stft")
-    assert "params.yaml: features.stft has no frame in 220 samples: lower its n_fft" in output
+    assert "params.yaml: features.stft has no frame in 160 samples: lower its n_fft" in output

@@ -6,7 +6,7 @@ The map of the code. Each floor imports only from the floors below it.
     commands/      the commands: check, store, summary, experiments, compare, crossval, cache
     stages/        one short file per stage of dvc.yaml: read parameters, call the code below, write outputs
 
-    learning/      train and score: settings, batches, augmentation, network, fit, replicas, saving,
+    learning/      train and score: settings, batches, augmentation, network, teacher, fit, replicas, saving,
                    evaluation, runtime, timings
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
                    score_figures, html, templates/

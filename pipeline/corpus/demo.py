@@ -87,8 +87,9 @@ def write(demo: Demo, path: Path) -> None:
         PipelineError: espeak-ng is not installed, or it fails.
     """
     takes = {take.path: take for take in _takes(demo, _voices()[: demo.voices])}
-    # Always processes, whatever the backend: espeak-ng has one global state, and other machines may lack it.
-    workers = Parallel(n_jobs=min(jobs(), len(takes)), return_as="generator")
+    # Always processes, whatever PIPELINE_BACKEND says: espeak-ng has one global state, and other machines may
+    # lack it.
+    workers = Parallel(n_jobs=min(jobs(), len(takes)), backend="loky", return_as="generator")
     spoken = workers(delayed(_clip)(takes[name], demo) for name in sorted(takes))
     with (
         atomic_write(path) as part,
@@ -143,7 +144,7 @@ def _clip(take: Take, demo: Demo) -> bytes:
     # One clip in ten is short, as in the published archive, but long enough for its word.
     samples = int(random.uniform(0.6, 0.95) * SAMPLE_RATE) if random.random() < 0.1 else SAMPLE_RATE
     samples = max(samples, len(word))
-    # The word ends by 0.9 s, so most of it is in the first 0.8 s, which the pipeline reads by default.
+    # The word ends by 0.9 s, so most of it is in the first 0.8 s, which is all that the notebook reads.
     latest = max(0, min(samples, int(0.9 * SAMPLE_RATE)) - len(word))
     start = int(random.integers(0, latest, endpoint=True))
     snr = random.uniform(demo.min_snr, demo.max_snr)

@@ -38,7 +38,7 @@ def fit(
     The best epoch is the one with the highest accuracy on `val`, and of equal ones that with the lowest loss,
     or the one with the lowest loss, as `settings.monitor` says. It is an epoch of the model's last phase. A
     phase ends after `settings.patience` epochs without a better one. Losses are mean cross-entropies in nats.
-    On `train` they are of augmented clips with smoothed labels.
+    On `train` they are of augmented clips with smoothed labels, and with the teacher's share in these.
 
     Args:
         network: what `pipeline.learning.network.build` made of `model`.
@@ -59,7 +59,10 @@ def fit(
 
     train, val = subsets
     strategy = network.distribute_strategy
-    trained = network if teacher is None else taught(network, teacher.network, settings.teacher_weight)
+    trained = network
+    if teacher is not None:
+        with strategy.scope():
+            trained = taught(network, teacher.network, settings.teacher_weight)
     train_batches = partial(training_batches, train, settings, moments, teacher=teacher)
     val_batches = partial(validation_batches, val, settings)
     if strategy.num_replicas_in_sync > 1:

@@ -60,10 +60,15 @@ def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any
     or `linear`, each bin's mean is subtracted, and the rest is divided by the bin's deviation, or by that of
     the whole feature, as `settings.scale` says.
 
-    Raises PipelineError if the model cannot take the feature's shape.
+    Raises PipelineError if the model cannot take the feature.
     """
     import keras
 
+    key = f"models.{type(model).__name__.lower()}"
+    feature, audio = train.store.params["feature"], train.store.params["audio"]
+    problems = model.problems(feature["params"], audio["sample_rate"])
+    if problems:
+        raise PipelineError("\n".join(f"params.yaml: {key} {problem}" for problem in problems))
     inputs = scaled = keras.Input(train.row_shape, name="feature", dtype="float32")
     if moments.log:
         scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))

@@ -12,9 +12,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 
-# Rounding depends on the instructions that oneDNN uses, and on the number of threads among which an operation
-# is divided. These variables fix both, whatever the processor has. TensorFlow reads them when it starts.
-SAME_ROUNDING = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "8"}
+# Rounding depends on the library that computes, on the instructions that it uses, and on the number of
+# threads among which an operation is divided. By default TensorFlow chooses them by the processor. It reads
+# these variables when it starts.
+SAME_ROUNDING = {
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "TF_SET_ONEDNN_FPMATH_MODE": "",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "TF_NUM_INTRAOP_THREADS": "8",
+}
 
 Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
 
@@ -56,8 +62,8 @@ def start(
         seed: of weights, dropout and everything else that is drawn.
         deterministic: give the same bytes each time: use only operations that do, the instructions of AVX2,
             and 8 threads, whatever the processor has.
-        precision: of the layers. With mixed_bfloat16, which needs later instructions than AVX2, the bytes
-            depend on the processor.
+        precision: of the layers. The mixed ones need later instructions than AVX2, so the bytes depend on
+            the processor.
         machines: join the machines that TF_CONFIG in the environment names, and wait for all of them. If
             False, TF_CONFIG is ignored.
 
@@ -66,7 +72,7 @@ def start(
     """
     several = machines and _several_machines()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if deterministic and precision != "mixed_bfloat16":
+    if deterministic and precision == "float32":
         os.environ.update(SAME_ROUNDING)
     with quietly():
         import keras
@@ -88,7 +94,28 @@ def start(
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+        # What it makes of a graph, such as reciprocal square roots, gives other bytes on another processor.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        keras.src.backend.nn.batch_normalization = _normalize
     return strategy
+
+
+def _normalize(  # noqa: PLR0917 - Keras's arguments
+    x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+) -> Any:
+    """Do what `keras.ops.batch_normalization` does, without a reciprocal square root.
+
+    Processors have an instruction that approximates it, and those of different makers differ.
+    """
+    import tensorflow as tf
+
+    factor = 1 / tf.sqrt(variance + epsilon)
+    if scale is not None:
+        factor *= scale
+    shift = -mean * factor if offset is None else offset - mean * factor
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    return x * tf.cast(tf.reshape(factor, shape), x.dtype) + tf.cast(tf.reshape(shift, shape), x.dtype)
 
 
 @contextmanager

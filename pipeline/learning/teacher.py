@@ -5,10 +5,12 @@ Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arx
 
 import dataclasses
 import hashlib
+import zipfile
 from typing import Any, NamedTuple
 
 from pipeline.errors import PipelineError
 from pipeline.files import project
+from pipeline.learning import saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.store.current import open_current
@@ -41,7 +43,8 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     if not path.is_file():
         raise PipelineError(
             f"{key} is {settings.teacher!r}, but there is no such file: set it to the path of a trained"
-            " .keras model, or to null to train without a teacher"
+            " .keras model, or to null to train without a teacher. It must be a copy, because DVC deletes"
+            " models/model.keras before a training"
         )
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     if md5 != settings.teacher_md5:
@@ -50,14 +53,21 @@ def load(settings: Train, train: Subset) -> Teacher | None:
             f" -S train.teacher_md5={md5} to train with this file"
         )
     try:
+        precision = saving.precision(path)
         network = keras.models.load_model(path)
-    except ValueError as error:
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(f"{key}: Keras cannot load {settings.teacher}: {reason}") from None
+    if precision != settings.precision:
+        raise PipelineError(
+            f"{key}: {settings.teacher} computes in {precision}, but train.precision is {settings.precision}:"
+            " set it to the teacher's, or train another teacher"
+        )
     network.trainable = False
     store = train.store
     if settings.teacher_feature is not None:
-        store = open_current(store.path.with_name(f"{settings.teacher_feature}.h5"), settings.teacher_feature)
+        path = store.path.with_name(f"{settings.teacher_feature}.h5")
+        store = open_current(path, settings.teacher_feature, same_clips_as=store)
     found = network.input_shape[1:], network.output_shape[1:]
     expected = store.shape[1:], (len(train.labels),)
     if found != expected:

@@ -30,6 +30,18 @@ class Model(Plugin):
         Raises ValueError if the model cannot take inputs of this shape.
         """
 
+    def problems(self, feature: dict[str, Any], sample_rate: int) -> list[str]:
+        """Return one message for each reason why this model cannot be trained on a feature.
+
+        A message continues the words "models.<name>".
+
+        Args:
+            feature: the feature's parameters, its section in params.yaml.
+            sample_rate: of the clips, in Hz.
+        """
+        del feature, sample_rate
+        return []
+
     def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
         """Yield, for each phase of training, its last epoch and its factor of the learning rate.
 

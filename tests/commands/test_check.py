@@ -119,6 +119,24 @@ def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> 
     assert problems_in(content) == []
 
 
+def test_a_model_on_the_wrong_feature_is_found(content: dict[str, Any]) -> None:
+    """The model `speech` needs the feature that it was pretrained on, and the sample rate."""
+    content["model"] = "speech"
+    assert "models.speech was pretrained on a feature with n_mels 32, the chosen" in problems_in(content)[0]
+    content["feature"] = "speech"
+    assert problems_in(content) == []
+    content["audio"]["sample_rate"] = 22_050
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: models.speech was pretrained on clips at 16000 Hz")
+
+
+def test_a_teachers_feature_must_be_there(content: dict[str, Any]) -> None:
+    """The message lists the features."""
+    content["train"]["teacher_feature"] = "sft"
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: train.teacher_feature must be null or one of stft, logmel")
+
+
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:
     """The chosen data set needs a URL; one that is not chosen does not."""
     content["dataset"] = "own"

@@ -49,7 +49,6 @@ def test_the_subset_has_the_clips_of_its_split(store: Path) -> None:
     assert subset.row_shape == (4, 3)
 
 
-@pytest.mark.tensorflow
 def test_a_limit_keeps_that_many_clips_of_each_label(store: Path) -> None:
     """3 clips of each label remain, in order. A seed draws the same clips, and 2 of them for 2."""
     subset = _subset(store)
@@ -68,6 +67,7 @@ def test_a_limit_above_the_number_of_clips_keeps_all(store: Path) -> None:
         assert batches.limit(subset, number, 0).clips == subset.clips
 
 
+@pytest.mark.tensorflow
 def test_batches_of_a_float16_store_are_float32(store: Path, tmp_path: Path) -> None:
     """The values are those in the store."""
     clips = describe(store).clips

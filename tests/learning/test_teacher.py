@@ -49,11 +49,11 @@ def _swapping(frames: int, bins: int) -> Any:
 def test_student_and_teacher_get_the_same_clips(
     subsets: dict[str, Subset], tmp_path: Path, *, augmented: bool
 ) -> None:
-    """In two epochs, each batch has two features of the same clips, shifted, stretched and mixed alike."""
+    """In two epochs, each batch has two features of the same clips, shifted, masked and mixed alike."""
     train = subsets["train"]
     other = _other_feature(train, tmp_path)
     # Frequencies are left out: the 2nd bin of one feature is the 4th of the other.
-    augment = LIVELY.augment.model_copy(update={"frequency_warp": 0.0, "frequency_masks": 0, "time_masks": 0})
+    augment = LIVELY.augment.model_copy(update={"frequency_warp": 0.0, "frequency_masks": 0})
     settings = LIVELY.model_copy(update={"augment": augment} if augmented else {"augment": TRAIN.augment})
     dataset = fit.training_batches(
         train, settings, network.measure(train, settings), teacher=Teacher(None, other)

@@ -8,7 +8,6 @@ import pytest
 
 from pipeline import params
 from pipeline.errors import PipelineError
-from pipeline.learning.settings import Train
 from pipeline.models import Model
 from pipeline.models.bcresnet import BCResNet
 from pipeline.models.cnn import CNN
@@ -124,7 +123,7 @@ def test_the_documented_size_is_right(row: str, model: Model, shape: tuple[int, 
 def test_the_rnn_is_the_notebooks(shape: tuple[int, int]) -> None:
     """An LSTM(256) whose inputs are dropped with a chance of 0.1, as in the notebook, then a dense layer."""
     reference = params.read_plugin("models.rnn", Model)
-    assert reference == RNN(units=256, dropout=0.1, train=reference.train_overrides)
+    assert reference == DEFAULT_RNN
     network = _network(reference, *shape)
     lstm, dense = network.layers[1:]
     assert (lstm.units, lstm.dropout, lstm.recurrent_dropout, lstm.return_sequences) == (256, 0.1, 0, False)
@@ -163,7 +162,7 @@ def test_the_rnn_drops_inputs_before_the_fused_lstm(monkeypatch: pytest.MonkeyPa
 def test_the_cnn_is_the_notebooks(shape: tuple[int, int]) -> None:
     """The section in params.yaml gives the notebook's layers, in its order, and its 58,088 weights."""
     reference = params.read_plugin("models.cnn", Model)
-    assert reference == DEFAULT_CNN.model_copy(update={"train_overrides": reference.train_overrides})
+    assert reference == DEFAULT_CNN
     network = _network(reference, *shape)
     kinds = [(type(layer).__name__, layer.name) for layer in network.layers[2:]]
     assert [kind for kind, _ in kinds] == [
@@ -180,16 +179,6 @@ def test_the_cnn_is_the_notebooks(shape: tuple[int, int]) -> None:
     assert [layer[f"dropout{n}"].rate for n in (1, 2, 3)] == [0.1] * 3
     assert (layer["dense"].units, layer["dense"].activation.__name__) == (32, "linear")
     assert network.count_params() == 58_088
-
-
-@pytest.mark.tensorflow
-def test_the_notebooks_training_has_no_schedule() -> None:
-    """Its networks train with Adam at a constant 0.001, at most 20 epochs, until val loss rises twice."""
-    for name in ("rnn", "cnn"):
-        train = params.read("train", Train, overrides=f"models.{name}.train")
-        assert (train.optimizer, train.learning_rate, train.schedule) == ("adam", 0.001, "constant")
-        assert (train.epochs, train.monitor, train.patience, train.batch_size) == (20, "loss", 2, 32)
-        assert (train.warmup, train.weight_decay, train.clip_norm) == (0, 0, None)
 
 
 @pytest.mark.tensorflow

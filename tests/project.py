@@ -11,6 +11,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.learning.runtime import SAME_ROUNDING
+
 ROOT = Path(__file__).resolve().parent.parent
 # Real clips, which some tests use if they are there.
 DATA = ROOT.parent / "shared" / "data"
@@ -31,6 +33,11 @@ SMALL = {
 }
 RAN = re.compile(r"^Running stage '(.+)':", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out outputs", re.MULTILINE)
+
+
+def fresh_environment() -> dict[str, str]:
+    """Return the environment without what `runtime.start` has set in this process for TensorFlow."""
+    return {name: value for name, value in os.environ.items() if name not in SAME_ROUNDING}
 
 
 def pipeline(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from tests import servers
-from tests.project import ROOT
+from tests.project import ROOT, fresh_environment
 
 pytestmark = pytest.mark.benchmark
 
@@ -149,6 +149,7 @@ def _run(archive: Path, *names: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", RUN, str(archive), *runs],
         cwd=ROOT,
+        env=fresh_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -29,9 +29,9 @@ def test_the_tour_runs_from_top_to_bottom(finished: Path) -> None:
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     displayed = [output.data for output in outputs if "data" in output]
-    # A waveform, three features and two transforms; the transforms have no player.
-    assert sum("image/png" in data for data in displayed) == 6
-    assert sum("<audio" in data.get("text/html", "") for data in displayed) == 4
+    # A waveform, four features and two transforms; the transforms have no player.
+    assert sum("image/png" in data for data in displayed) == 7
+    assert sum("<audio" in data.get("text/html", "") for data in displayed) == 5
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "24 clips of go, stop, yes" in printed
     assert "test clips" in printed

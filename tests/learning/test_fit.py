@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.learning import batches, fit, network, runtime, saving
+from pipeline.learning import batches, fit, network, saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -29,7 +28,7 @@ from tests.learning.make import (
     make_subsets,
     train_and_save,
 )
-from tests.project import ROOT
+from tests.project import ROOT, fresh_environment
 
 pytestmark = pytest.mark.tensorflow
 
@@ -93,7 +92,9 @@ def test_the_best_epoch_is_kept(
     """
     import keras
 
-    settings = TRAIN.model_copy(update={"monitor": monitor, "learning_rate": 0.1, "patience": 12})
+    settings = TRAIN.model_copy(
+        update={"monitor": monitor, "optimizer": "sgd", "learning_rate": 5.0, "patience": 12}
+    )
     network = train_and_save(MODELS["rnn"], subsets, tmp_path, settings)
     curves = {}
     for metric in ("loss", "accuracy"):
@@ -263,9 +264,8 @@ def test_half_precision_trains_and_returns_single(
         best = json.loads((folder / "logs/metrics.json").read_text())["best"]
         assert best["val"]["accuracy"] > 0.85, best
     """
-    # Other tests in this process may have set these, and TensorFlow would read them.
-    env = {name: value for name, value in os.environ.items() if name not in runtime.SAME_ROUNDING}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), precision], cwd=ROOT, env=env, check=True)
+    argv = [sys.executable, "-c", code, str(tmp_path), precision]
+    subprocess.run(argv, cwd=ROOT, env=fresh_environment(), check=True)
     assert saving.precision(tmp_path / "model.keras") == precision
 
 

@@ -132,7 +132,7 @@ def test_mistakes_can_be_left_out(project: Project) -> None:
 def test_origin_has_parameters_and_finds_the_commit(page: Path, project: Project) -> None:
     """The page has every parameter of the run, and its command finds the run's commit."""
     text = _text(page)
-    for line in ("audio.sample_rate 22050", "features.mfcc.n_mfcc 39", "train.epochs 1", 'dataset "demo"'):
+    for line in ("audio.sample_rate 16000", "features.mfcc.n_mfcc 39", "train.epochs 1", 'dataset "demo"'):
         assert line in text
     command = re.search(r"git log -S .*? -- dvc\.lock", text)
     assert command
@@ -153,7 +153,7 @@ def test_a_browser_shows_and_plays_it(page: Path, finished: Path, width: int, da
         shown = len(read_csv(finished / "results/predictions.csv"))
         players = browser.durations(driver)
         assert len(players) == sum(1 + len(example["audible"]) for example in clips) + shown
-        assert players == pytest.approx([0.8] * len(players), abs=1e-4)
+        assert players == pytest.approx([1.0] * len(players), abs=1e-4)
         sizes = [picture.size for picture in driver.find_elements(By.CSS_SELECTOR, "figure > svg")]
         assert len(sizes) >= sum(1 + len(example["features"]) for example in clips) + 4 + shown
         assert all(size["width"] > 200 and size["height"] > 100 for size in sizes)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: their options, a folder of clips, the stages that run in it, and tables.
+"""Options, a folder of clips, the stages that run in it, and tables, for all benchmarks.
 
 Run each benchmark from the project's root folder: `python -m benchmarks.features --archive ZIP`.
 """

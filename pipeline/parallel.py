@@ -64,6 +64,8 @@ def each(
     function: Callable[[Any], Result],
     tasks: Sequence[Task],
     prepare: Callable[[Task], Any] | None = None,
+    *,
+    isolated: bool = False,
 ) -> Iterator[Result]:
     """Yield `function(task)` for each task, in order, computed by `jobs()` workers.
 
@@ -75,14 +77,17 @@ def each(
         tasks: the tasks.
         prepare: turns a task into the argument of `function`. It is called in this process, shortly before
             the argument is sent.
+        isolated: use processes of this machine, whatever PIPELINE_BACKEND says. This is for a function that
+            must not run in threads, or needs something that other machines may lack.
 
     Raises:
         PipelineError: workers keep dying, or have other versions of the libraries than this process.
     """
-    run = _elsewhere(function) if remote() else _Here(function, Path.cwd())
+    name = LOCAL[0] if isolated else backend()
+    run = _elsewhere(function) if name in REMOTE else _Here(function, Path.cwd())
     done = attempts = 0
     with ExitStack() as stack:
-        config = _config(stack)
+        config = _config(name, stack)
         while done < len(tasks):
             try:
                 for result, problem in _results(config, run, tasks[done:], prepare):
@@ -115,9 +120,9 @@ def _results(
         yield from workers(joblib.delayed(function)(task) for task in ready)
 
 
-def _config(stack: ExitStack) -> dict[str, Any]:
-    """Return joblib's configuration. It pushes what must be closed at the end onto `stack`."""
-    name, scheduler = backend(), os.environ.get("PIPELINE_SCHEDULER", "").strip() or None
+def _config(name: str, stack: ExitStack) -> dict[str, Any]:
+    """Return joblib's configuration for the backend `name`. A client of dask is closed with `stack`."""
+    scheduler = os.environ.get("PIPELINE_SCHEDULER", "").strip() or None
     if name in LOCAL:
         return {"backend": name, "n_jobs": jobs()}
     try:

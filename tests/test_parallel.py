@@ -100,6 +100,20 @@ def test_a_relative_path_means_the_same_in_every_process(
         assert set(parallel.each(_where, range(4))) == {tmp_path / name}
 
 
+def _process(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize("backend", [*LOCAL, "dask"])
+def test_isolated_work_is_done_by_processes_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Whatever the backend, isolated tasks run in other processes, and no dask scheduler is asked."""
+    monkeypatch.setenv("PIPELINE_BACKEND", backend)
+    monkeypatch.setenv("PIPELINE_SCHEDULER", "127.0.0.1:1")  # nothing answers there
+    assert os.getpid() not in set(parallel.each(_process, range(4), isolated=True))
+
+
 def _fail(task: int) -> int:
     if task == 3:
         raise PipelineError("task 3 is wrong")

@@ -4,19 +4,19 @@ import ctypes
 import hashlib
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import soundfile
 import soxr
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
-from pipeline.parallel import jobs
+from pipeline.parallel import each
 from pipeline.params import Section
 from pipeline.progress import Progress
 
@@ -87,10 +87,8 @@ def write(demo: Demo, path: Path) -> None:
         PipelineError: espeak-ng is not installed, or it fails.
     """
     takes = {take.path: take for take in _takes(demo, _voices()[: demo.voices])}
-    # Always processes, whatever PIPELINE_BACKEND says: espeak-ng has one global state, and other machines may
-    # lack it.
-    workers = Parallel(n_jobs=min(jobs(), len(takes)), backend="loky", return_as="generator")
-    spoken = workers(delayed(_clip)(takes[name], demo) for name in sorted(takes))
+    # espeak-ng has one global state for all threads, and other machines may lack it.
+    spoken = each(partial(_clip, demo=demo), [takes[name] for name in sorted(takes)], isolated=True)
     with (
         atomic_write(path) as part,
         zipfile.ZipFile(part, "w") as archive,

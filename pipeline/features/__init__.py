@@ -45,7 +45,7 @@ UPDATES = 30
 
 
 class Axis(NamedTuple):
-    """What the bins of a feature are.
+    """The meaning of a feature's bins.
 
     =============  =====================================================================================
     kind           low and high

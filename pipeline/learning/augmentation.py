@@ -42,8 +42,8 @@ class Augmentation:
         """Return a batch (clips, frames, bins) and its targets (clips, labels), changed at random.
 
         All arguments and results are TensorFlow tensors. The same seed, (2,) int64, gives the same result.
-        Two features of the same clips are changed alike by the same seed, as far as their axes allow: what
-        is drawn is a share of the largest shift, length or change.
+        Two features of the same clips are changed alike by the same seed, as far as their axes allow: each
+        draw is a share of the largest shift, length or change.
 
         Shifts, and stretches about the clip's middle, take the nearest frame, and repeat the first or last
         one beyond the ends. Warps multiply a bin's number, as a longer or shorter vocal tract multiplies its

@@ -94,7 +94,8 @@ def start(
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-        # What it makes of a graph, such as reciprocal square roots, gives other bytes on another processor.
+    if deterministic and not gpus:
+        # It writes reciprocal square roots into graphs: see _normalize.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         keras.src.backend.nn.batch_normalization = _normalize
     return strategy

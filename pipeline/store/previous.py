@@ -1,4 +1,4 @@
-"""What the previous run of a stage wrote, so that the next run computes only new clips.
+"""Keep the outputs of a stage's previous run, so that the next run computes only new clips.
 
 DVC deletes a stage's outputs before it runs the stage. It can be told not to (`persist`), but then it no
 longer shares the stage's runs. So each run also keeps its outputs in data/kept/<stage>, which is not an

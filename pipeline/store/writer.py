@@ -33,7 +33,7 @@ Note = TypeVar("Note")
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store contains besides its rows."""
+    """The contents of a store besides its rows."""
 
     clips: list[str]  # ids
     row_shape: tuple[int, ...]

@@ -22,7 +22,7 @@ from pipeline.store.layout import Rows, describe
 from tests.store.make import make_store
 
 FRAMES, BINS = 12, 40
-# What the store says of itself: a feature whose frames are 0.1 s apart.
+# The store's description of itself: a feature whose frames are 0.1 s apart.
 PARAMS: dict[str, Any] = {
     "audio": {"sample_rate": 22050},
     "feature": {

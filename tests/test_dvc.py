@@ -105,6 +105,31 @@ def test_experiments_run_from_the_workspace_and_from_the_queue(project: Project)
     assert not [name for name in columns if "/" in name]
 
 
+@pytest.mark.tensorflow
+def test_a_model_learns_from_a_teacher(finished: Path, tmp_path: Path) -> None:
+    """The README's commands train a model by another one, which takes another feature; the report says so.
+
+    Without its md5, the message has the option that sets it. Another weight of the teacher
+    gives another model.
+    """
+    project = Project(tmp_path / "project", copied=finished)
+    shutil.copy(project.path / "models/model.keras", project.path / "teacher.keras")
+    options = ["-S", "model=cnn", "-S", "feature=mfcc", "-S", "train.teacher=teacher.keras"]
+    options += ["-S", "train.teacher_feature=stft"]
+    output = project.fails("dvc", "exp", "run", *options)
+    assert "Traceback" not in output
+    found = re.search(r"add -S (train\.teacher_md5=[0-9a-f]{32}) to train with this file", output)
+    assert found
+    output = project.run("dvc", "exp", "run", *options, "-S", found[1])
+    assert set(RAN.findall(output)) == {"train", "evaluate", "report"}
+    page = (project.path / "results/report.html").read_text(encoding="utf-8")
+    assert "A share of 0.5 of its training targets came from a teacher, <code>teacher.keras</code>." in page
+    taught = (project.path / "models/model.keras").read_bytes()
+    project.set_params({"train.teacher_weight": 1.0})
+    assert project.repro("train") == {"train"}
+    assert (project.path / "models/model.keras").read_bytes() != taught
+
+
 def test_a_wrong_parameter_ends_the_run_with_one_message(tmp_path: Path) -> None:
     """A wrong parameter is named without a traceback, before any stage has written anything."""
     project = Project(tmp_path / "project")

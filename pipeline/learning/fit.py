@@ -123,10 +123,10 @@ def training_batches(
     import tensorflow as tf
 
     labels = len(train.labels)
-    dataset = _augmented(train, settings, moments, part)
+    dataset = _augmented(train, settings, part, moments)
     if teacher is not None:
         # Both are shuffled and augmented by the same seed.
-        other = _augmented(teacher.train, settings, measure(teacher.train, settings), part)
+        other = _augmented(teacher.train, settings, part)
         dataset = tf.data.Dataset.zip(dataset, other).map(lambda own, others: ((own[0], others[0]), own[1]))
     weights = None
     if settings.class_weights == "balanced":
@@ -140,7 +140,9 @@ def training_batches(
     return dataset.map(finish).prefetch(AHEAD)
 
 
-def _augmented(train: Subset, settings: Train, moments: Moments, part: dict[str, Any]) -> "tf.data.Dataset":
+def _augmented(
+    train: Subset, settings: Train, part: dict[str, Any], moments: Moments | None = None
+) -> "tf.data.Dataset":
     import tensorflow as tf
 
     dataset = batches(train, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
@@ -148,7 +150,8 @@ def _augmented(train: Subset, settings: Train, moments: Moments, part: dict[str,
     if not any(settings.augment.model_dump().values()):
         return dataset
     times = train.store.params["feature"].get("frame_times")
-    augmentation = Augmentation(settings.augment, moments.typical_value, times and times["step"])
+    fill = (moments or measure(train, settings)).typical_value
+    augmentation = Augmentation(settings.augment, fill, times and times["step"])
     seeds = tf.data.Dataset.random(settings.seed, rerandomize_each_iteration=True).batch(2)
     return tf.data.Dataset.zip(dataset, seeds).map(
         lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD

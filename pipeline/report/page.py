@@ -85,17 +85,18 @@ def page(run: Run, settings: Report) -> str:
         model=_model(run, predictions),
         predictions=shown,
         preload="metadata" if players <= PLAYERS else "none",
-        augmented=_augmented(run.params),
+        training=_training(run.params),
         mistaken=sum(row["truth"] != row["prediction"] for row in predictions),
         origin=_origin(run, index),
     )
 
 
-def _augmented(params: dict[str, Any]) -> bool:
-    """Return whether training clips were augmented or their labels smoothed."""
+def _training(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of `train` that the chosen model was trained with, and whether clips were changed."""
     overrides = params[f"models.{params['model']}"].get("train", {})
+    training = {**params["train"], **overrides}
     augment = {**params["train"]["augment"], **overrides.get("augment", {})}
-    return any([*augment.values(), overrides.get("label_smoothing", params["train"]["label_smoothing"])])
+    return {**training, "augmented": any([*augment.values(), training["label_smoothing"]])}
 
 
 # ------------------------------------------------------------------------------------------------- data

@@ -29,6 +29,7 @@ CODE = """if True:
     from pipeline.learning import network, runtime
     from pipeline.learning.fit import fit
     from pipeline.learning.saving import save
+    from pipeline.learning.teacher import Teacher
     from pipeline.models.dscnn import DSCNN
     from tests.learning import make
     folder, devices = Path(sys.argv[1]), int(sys.argv[2])
@@ -49,10 +50,13 @@ CODE = """if True:
     moments = network.measure(train, settings)
     with strategy.scope():
         net = network.build(model, train, settings, moments)
+        teacher = network.build(DSCNN(channels=2, blocks=1, dropout=0.0), train, settings, moments)
+        teacher.trainable = False
+    teacher = Teacher(teacher, train) if sys.argv[5] == "taught" else None
     print("replicas", strategy.num_replicas_in_sync)
     os.chdir(folder)
     with runtime.outputs(strategy) as out:
-        fit(net, model, (train, val), settings, moments=moments, logs=out / "logs")
+        fit(net, model, (train, val), settings, moments=moments, logs=out / "logs", teacher=teacher)
         np.savez(out / "weights.npz", *net.get_weights())
         save(net, out / "model.keras")
         values = np.zeros((3, make.FRAMES, make.BINS), np.float32)
@@ -65,13 +69,15 @@ CODE = """if True:
 def _start(
     folder: Path,
     devices: int = 1,
+    *,
     cache: str = "none",
     epochs: int = 3,
+    teacher: str = "untaught",
     env: dict[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
     folder.mkdir()
     return _popen(
-        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs)],
+        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs), teacher],
         ROOT,
         {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
@@ -144,6 +150,15 @@ def test_two_devices_train_as_one(one_device: Path, tmp_path: Path, cache: str) 
     (output,) = _finish(_start(tmp_path / "two", devices=2, cache=cache))
     assert "replicas 2" in output
     _same(one_device, tmp_path / "two")
+
+
+def test_two_devices_learn_from_a_teacher_as_one(one_device: Path, tmp_path: Path) -> None:
+    """With a teacher, two virtual devices reach the weights that one device reaches, not those without it."""
+    _finish(_start(tmp_path / "one", teacher="taught"))
+    _finish(_start(tmp_path / "two", devices=2, teacher="taught"))
+    _same(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(AssertionError):
+        _same(one_device, tmp_path / "one")
 
 
 def test_parts_may_differ_in_length(one_device: Path, tmp_path: Path) -> None:

@@ -184,3 +184,11 @@ def test_a_teacher_for_other_clips_is_an_error(
     three = select_rows(describe(tmp_path / "three.h5"), range(120))
     with pytest.raises(PipelineError, match=r"returns 2 logits, expected 12 x 40.* and 3, the number of"):
         teacher.load(_settings(file), three)
+
+
+def test_a_teachers_feature_of_other_clips_is_an_error(file: Path, tmp_path: Path) -> None:
+    """The message names both stores."""
+    train = make_subsets(tmp_path)["train"]
+    make_store(tmp_path / "mfcc.h5", make_rows(), clips=[f"no/other {number}" for number in range(120)])
+    with pytest.raises(PipelineError, match=r"mfcc\.h5 and .*x\.h5 contain different clips"):
+        teacher.load(_settings(file, teacher_feature="mfcc"), train)

@@ -1,4 +1,4 @@
-"""Write files that are whole or absent, read and write tables, and find the project's folder."""
+"""Write files that are whole or absent, and read and write tables."""
 
 import csv
 import glob
@@ -9,15 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-
-
-def project() -> Path:
-    """Return the project's own folder, even if the current folder is a copy of it.
-
-    DVC runs a queued experiment in a copy below the project's `.dvc/tmp`, and deletes the copy afterwards.
-    """
-    here = Path.cwd()
-    return next((folder for folder in here.parents if here.is_relative_to(folder / ".dvc" / "tmp")), here)
 
 
 def label_of(clip: str) -> str:

@@ -22,6 +22,16 @@ T = TypeVar("T")
 P = TypeVar("P", bound="Plugin")
 
 
+def project() -> Path:
+    """Return the project's own folder, even if the current folder is a copy of it.
+
+    Paths in params.yaml are relative to it. DVC runs a queued experiment in a copy below the project's
+    `.dvc/tmp`, and deletes the copy afterwards.
+    """
+    here = Path.cwd()
+    return next((folder for folder in here.parents if here.is_relative_to(folder / ".dvc" / "tmp")), here)
+
+
 class Section(BaseModel):
     """One section of params.yaml: its keys, their types and bounds. Unknown keys are errors."""
 

@@ -79,18 +79,21 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
             f"{FILE}: features.{name} {problem}"
             for problem in feature.problems(audio.sample_rate, audio.samples)
         ]
+    settings: dict[str, Train | None] = {}
     for name in params["models"]:
-        problems += check(params, "train", Train, overrides=f"models.{name}.train")[1]
+        settings[name], found = check(params, "train", Train, overrides=f"models.{name}.train")
+        problems += found
     name, feature = params["model"], params["features"][params["feature"]]
     model = check_plugin(params, f"models.{name}", Model)[0]
     if model is not None:
         problems += [
             f"{FILE}: models.{name} {problem}" for problem in model.problems(feature, audio.sample_rate)
         ]
-    name = params["train"]["teacher_feature"]
-    if name is not None and name not in params["features"]:
+    train = settings[name]
+    used = train and train.teacher_feature
+    if used is not None and used not in params["features"]:
         known = ", ".join(params["features"])
-        problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {name!r}")
+        problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {used!r}")
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
         problems.append(

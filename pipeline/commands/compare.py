@@ -150,13 +150,18 @@ def _misfits(pairs: list[Pair]) -> dict[Pair, str]:
     """Return the reason for each pair whose model cannot take the feature, or cannot be built."""
     import keras
 
-    samples = params.read("audio", Audio).samples
+    audio, sections = params.read("audio", Audio), params.load()["features"]
     reasons = {}
     for pair in pairs:
         feature, name = pair
-        shape = params.read_plugin(f"features.{feature}", Feature).shape(samples)
+        shape = params.read_plugin(f"features.{feature}", Feature).shape(audio.samples)
+        model = params.read_plugin(f"models.{name}", Model)
+        problems = model.problems(sections[feature], audio.sample_rate)
+        if problems:
+            reasons[pair] = problems[0]
+            continue
         try:
-            params.read_plugin(f"models.{name}", Model).logits(keras.Input(shape), 2)
+            model.logits(keras.Input(shape), 2)
         except (ValueError, PipelineError) as error:
             reasons[pair] = str(error).splitlines()[0]
         keras.backend.clear_session()

@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     settings = params.read("train", Train, overrides=f"models.{name}.train")
     if settings.teacher is not None:
         raise PipelineError(
-            "params.yaml: train.teacher must be null, because a teacher was trained on clips that a fold"
-            f" tests, is {settings.teacher!r}"
+            f"params.yaml: train.teacher is {settings.teacher!r}, must be null: a teacher was trained on"
+            " clips that a fold tests"
         )
     rows = clips.read(Path("data/clips.csv"))
     fold_of = splits.folds(rows, num_folds, params.read("split", splits.Split))

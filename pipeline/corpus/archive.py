@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlparse
 from pydantic import Field, field_validator
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write, project
-from pipeline.params import Section
+from pipeline.files import atomic_write
+from pipeline.params import Section, project
 from pipeline.progress import Progress
 
 RETRIES = 3  # after the first try

@@ -283,11 +283,15 @@ class Mel(Spectral):
         return self
 
     def problems(self, sample_rate: int, samples: int) -> list[str]:
-        """Return also that every band would be above half the sample rate."""
+        """Return also that bands would be above half the sample rate, where there is no sound."""
         messages = super().problems(sample_rate, samples)
-        if self.fmin >= sample_rate / 2:
+        half = sample_rate / 2
+        if self.fmin >= half:
+            messages.append(f"must have fmin below half of audio.sample_rate, {half:g} Hz, has {self.fmin:g}")
+        elif (self.fmax or 0) > half:
             messages.append(
-                f"must have fmin below half of audio.sample_rate, {sample_rate / 2:g} Hz, has {self.fmin:g}"
+                f"must have fmax at most half of audio.sample_rate, {half:g} Hz, has {self.fmax:g}: lower it,"
+                " or set it to null"
             )
         return messages
 

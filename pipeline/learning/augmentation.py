@@ -42,8 +42,9 @@ class Augmentation:
         """Return a batch (clips, frames, bins) and its targets (clips, labels), changed at random.
 
         All arguments and results are TensorFlow tensors. The same seed, (2,) int64, gives the same result.
-        Two features of the same clips are changed alike by the same seed, as far as their axes allow: each
-        draw is a share of the largest shift, length or change.
+        Two features of the same clips are changed alike by the same seed, as far as their axes allow: times
+        are the same, and so are mixtures. Warps and masks of frequencies count bins, so they are alike only
+        if the features have the same bins.
 
         Shifts, and stretches about the clip's middle, take the nearest frame, and repeat the first or last
         one beyond the ends. Warps multiply a bin's number, as a longer or shorter vocal tract multiplies its

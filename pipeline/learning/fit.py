@@ -36,9 +36,10 @@ def fit(
     """Train `network` and leave it with the weights of its best epoch.
 
     The best epoch is the one with the highest accuracy on `val`, and of equal ones that with the lowest loss,
-    or the one with the lowest loss, as `settings.monitor` says. It is an epoch of the model's last phase. A
-    phase ends after `settings.patience` epochs without a better one. Losses are mean cross-entropies in nats.
-    On `train` they are of augmented clips with smoothed labels, and with the teacher's share in these.
+    or the one with the lowest loss, as `settings.monitor` says. It is an epoch of the model's last phase.
+    After `settings.patience` epochs without a better one, a phase ends early. Losses are mean cross-entropies
+    in nats. On `train` they are of augmented clips with smoothed labels, and with the teacher's share in
+    these.
 
     Args:
         network: what `pipeline.learning.network.build` made of `model`.
@@ -210,7 +211,7 @@ def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, fl
             live.log_metric(f"{subset}/{metric}", values[prefix + metric])
     if stop.best_epoch == epoch:
         live.summary["best"] = {
-            "epoch": epoch + 1,
+            "epoch": live.step,
             "val": {"loss": values["val_loss"], "accuracy": values["val_accuracy"]},
         }
     live.next_step()

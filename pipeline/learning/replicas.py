@@ -17,8 +17,8 @@ from pipeline.models import Model
 def prepare(network: Any, model: Model, subsets: tuple[Subset, Subset], settings: Train) -> None:
     """Check that all replicas train on the same, and patch `network` and its strategy.
 
-    Raises PipelineError if batches are too small to be split among the replicas, or if the machines have
-    different clips or parameters.
+    Raises PipelineError if batches or clips are too few to be split among the replicas, or if the machines
+    have different clips or parameters.
     """
     strategy = network.distribute_strategy
     _check(strategy, model, subsets, settings)
@@ -52,6 +52,11 @@ def _check(strategy: Any, model: Model, subsets: tuple[Subset, Subset], settings
             f" clips for each of {devices} devices: raise it, or train on fewer devices"
         )
     clips = [(subset.clips, subset.store.checksums[subset.rows].tobytes()) for subset in subsets]
+    if len(subsets[0].rows) < devices:
+        raise PipelineError(
+            f"there are {len(subsets[0].rows)} training clips, and {devices} devices need at least one each:"
+            " raise params.yaml: train.clips_per_label, or train on fewer devices"
+        )
     digest = zlib.crc32(repr((model, settings, clips)).encode())
     digests = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([digest], tf.int64))
     if len(set(strategy.gather(digests, axis=0).numpy())) > 1:

@@ -1,6 +1,7 @@
 """Knowledge distillation: a small network learns from the outputs of a trained one, its teacher.
 
-Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531.
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531. The
+temperature is 1.
 """
 
 import dataclasses
@@ -9,10 +10,10 @@ import zipfile
 from typing import Any, NamedTuple
 
 from pipeline.errors import PipelineError
-from pipeline.files import project
 from pipeline.learning import saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
+from pipeline.params import project
 from pipeline.store.current import open_current
 
 
@@ -32,7 +33,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
 
     Raises:
         PipelineError: the file is missing, or is not the one with the md5 in `settings`; or the teacher has
-            other labels or takes another feature.
+            another number of labels, or takes features of another shape, or computes in another precision.
     """
     if settings.teacher is None:
         return None
@@ -55,13 +56,16 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     try:
         precision = saving.precision(path)
         network = keras.models.load_model(path)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
-        raise PipelineError(f"{key}: Keras cannot load {settings.teacher}: {reason}") from None
+        raise PipelineError(
+            f"{key}: Keras cannot load {settings.teacher}: {reason}: set it to a copy of the"
+            " models/model.keras of a training of this project"
+        ) from None
     if precision != settings.precision:
         raise PipelineError(
             f"{key}: {settings.teacher} computes in {precision}, but train.precision is {settings.precision}:"
-            " set it to the teacher's, or train another teacher"
+            f" set train.precision to {precision}, or train another teacher"
         )
     network.trainable = False
     store = train.store

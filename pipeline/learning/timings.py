@@ -8,7 +8,8 @@ import csv
 import hashlib
 from pathlib import Path
 
-from pipeline.files import project, read_csv
+from pipeline.files import read_csv
+from pipeline.params import project
 
 FILE = Path("logs/trainings.csv")
 COLUMNS = ("model_md5", "seconds")

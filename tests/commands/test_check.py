@@ -111,30 +111,48 @@ def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict
 
 
 def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> None:
-    """If fmin is half of audio.sample_rate there is no mel band, and `check` finds it."""
+    """If fmin is half of audio.sample_rate, or fmax is above it, mel bands are empty; `check` finds it."""
     content["features"]["logmel"].update(fmin=8000.0, fmax=None)
     (problem,) = problems_in(content)
     assert "features.logmel must have fmin below half of audio.sample_rate, 8000 Hz, has 8000" in problem
     content["features"]["logmel"]["fmin"] = 7999.0
     assert problems_in(content) == []
+    content["features"]["logmel"]["fmax"] = 8001.0
+    (problem,) = problems_in(content)
+    assert "features.logmel must have fmax at most half of audio.sample_rate, 8000 Hz, has 8001" in problem
 
 
 def test_a_model_on_the_wrong_feature_is_found(content: dict[str, Any]) -> None:
     """The model `speech` needs the feature that it was pretrained on, and the sample rate."""
     content["model"] = "speech"
-    assert "models.speech was pretrained on a feature with n_mels 32, the chosen" in problems_in(content)[0]
+    (problem,) = problems_in(content)
+    assert problem.startswith(
+        "params.yaml: models.speech needs the feature that it was pretrained on, but the"
+    )
+    assert "n_mels 40 instead of 32, fmin 20.0 instead of 60.0" in problem
     content["feature"] = "speech"
     assert problems_in(content) == []
     content["audio"]["sample_rate"] = 22_050
     (problem,) = problems_in(content)
-    assert problem.startswith("params.yaml: models.speech was pretrained on clips at 16000 Hz")
+    assert problem.startswith("params.yaml: models.speech needs clips at 16000 Hz")
+    content["audio"]["sample_rate"] = 16_000
+    content["models"]["speech"]["weights"] = "nofile.onnx"
+    (problem,) = problems_in(content)
+    assert "has 'nofile.onnx', but there is no such file" in problem
 
 
 def test_a_teachers_feature_must_be_there(content: dict[str, Any]) -> None:
-    """The message lists the features."""
+    """The message lists the features. The value may come from the chosen model's own section."""
+    expected = "params.yaml: train.teacher_feature must be null or one of stft, logmel"
     content["train"]["teacher_feature"] = "sft"
     (problem,) = problems_in(content)
-    assert problem.startswith("params.yaml: train.teacher_feature must be null or one of stft, logmel")
+    assert problem.startswith(expected)
+    content["train"]["teacher_feature"] = None
+    content["models"]["dscnn"]["train"]["teacher_feature"] = "sft"
+    assert problems_in(content) == []
+    content["model"] = "dscnn"
+    (problem,) = problems_in(content)
+    assert problem.startswith(expected)
 
 
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from pipeline.learning import batches, fit, network, saving
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.models import Model
+from pipeline.models.cnn import CNN
 from tests.learning.make import (
     LIVELY,
     MODELS,
@@ -114,6 +116,27 @@ def test_the_best_epoch_is_kept(
     assert scores == pytest.approx(best["val"], rel=1e-5)
 
 
+class InTwoPhases(CNN):
+    """A model whose first phase ends after at most 6 epochs."""
+
+    def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
+        del network
+        yield 6, 0.0  # no weight changes, so no epoch is better than the first
+        yield epochs, 1.0
+
+
+def test_the_best_epoch_is_a_row_of_the_curve(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """If a phase ends early, the epochs of the next one follow without a gap, and `best` counts like them."""
+    model = InTwoPhases(filters=[4], pool=[[2, 2]], units=8, dropout=0.0)
+    train_and_save(model, subsets, tmp_path, TRAIN.model_copy(update={"epochs": 9, "patience": 2}))
+    rows = (tmp_path / "logs/plots/metrics/val/loss.tsv").read_text().splitlines()[1:]
+    losses = {int(step): float(loss) for step, loss in (row.split("\t") for row in rows)}
+    assert list(losses) == list(range(1, 3 + 3 + 1))
+    best = json.loads((tmp_path / "logs/metrics.json").read_text())["best"]
+    assert best["epoch"] > 3
+    assert losses[best["epoch"]] == best["val"]["loss"] == min(losses[epoch] for epoch in (4, 5, 6))
+
+
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
     """The md5s of all files that training every model writes, from two processes started 3 s apart.
@@ -129,7 +152,9 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
         settings = make.LIVELY.model_copy(update={"epochs": 2})
         if sys.argv[2] == "one":
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-            os.environ.update(TF_NUM_INTRAOP_THREADS="3", TF_ENABLE_ONEDNN_OPTS="0")
+            os.environ.update(
+                TF_NUM_INTRAOP_THREADS="3", TF_ENABLE_ONEDNN_OPTS="0", ONEDNN_MAX_CPU_ISA="SSE41"
+            )
         for name, model in make.MODELS.items():
             folder = Path(sys.argv[1]) / name
             folder.mkdir()

@@ -157,8 +157,8 @@ def test_two_devices_learn_from_a_teacher_as_one(one_device: Path, tmp_path: Pat
     _finish(_start(tmp_path / "one", teacher="taught"))
     _finish(_start(tmp_path / "two", devices=2, teacher="taught"))
     _same(tmp_path / "one", tmp_path / "two")
-    with pytest.raises(AssertionError):
-        _same(one_device, tmp_path / "one")
+    pairs = zip(_weights(one_device), _weights(tmp_path / "one"), strict=True)
+    assert max(np.abs(untaught - taught).max() for untaught, taught in pairs) > 1e-2
 
 
 def test_parts_may_differ_in_length(one_device: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_student_and_teacher_get_the_same_clips(
 def test_a_student_believes_its_teacher(subsets: dict[str, Subset], tmp_path: Path) -> None:
     """With `teacher_weight: 1`, a teacher that confuses the labels makes the student confuse them too.
 
-    With a small weight the labels win. The teacher takes another feature, and does not change.
+    With a small weight the labels win. The teacher takes another feature.
     """
     import keras
 
@@ -91,7 +91,10 @@ def test_a_student_believes_its_teacher(subsets: dict[str, Subset], tmp_path: Pa
 
 
 def test_training_with_a_teacher_keeps_the_best_epoch(subsets: dict[str, Subset], tmp_path: Path) -> None:
-    """The student keeps the weights of the lowest validation loss in the log; twice gives the same bytes."""
+    """The student keeps the weights of the lowest validation loss in the log; twice gives the same bytes.
+
+    The teacher's weights do not change.
+    """
     import keras
 
     from pipeline.learning import runtime
@@ -168,8 +171,21 @@ def test_another_teacher_is_an_error(subsets: dict[str, Subset], file: Path) -> 
 def test_a_file_that_is_no_model_is_an_error(subsets: dict[str, Subset], tmp_path: Path) -> None:
     """The message names the file."""
     (tmp_path / "bad.keras").write_bytes(b"no model")
-    with pytest.raises(PipelineError, match=r"Keras cannot load .*bad\.keras"):
+    with pytest.raises(PipelineError, match=r"Keras cannot load .*bad\.keras: .*: set it to a copy of"):
         teacher.load(_settings(tmp_path / "bad.keras"), subsets["train"])
+
+
+def test_a_teacher_of_other_code_is_an_error(subsets: dict[str, Subset], tmp_path: Path) -> None:
+    """If Keras does not know a layer of the teacher, the message names it, without a traceback."""
+    import keras
+
+    class Unknown(keras.layers.Layer):  # type: ignore[misc]
+        pass
+
+    inputs = keras.Input(subsets["train"].row_shape)
+    save(keras.Model(inputs, Unknown()(inputs)), tmp_path / "other.keras")
+    with pytest.raises(PipelineError, match=r"Keras cannot load .*other\.keras: .*Unknown"):
+        teacher.load(_settings(tmp_path / "other.keras"), subsets["train"])
 
 
 def test_a_teacher_for_other_clips_is_an_error(

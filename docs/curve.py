@@ -24,9 +24,11 @@ def main() -> None:
         # Each model has two columns: the mean, and the deviation over the seeds.
         for name, means, deviations in zip(names[1::2], columns[::2], columns[1::2], strict=True):
             label = name.partition(",")[0].strip("` ")
-            axes.errorbar(clips, means, deviations, label=label, marker="o", markersize=4, capsize=3)
+            points = [point for point in zip(clips, means, deviations, strict=True) if None not in point]
+            x, y, error = zip(*points, strict=True)
+            axes.errorbar(x, y, error, label=label, marker="o", markersize=4, capsize=3)
         axes.set_xscale("log")
-        axes.set_xticks(clips, [f"{number:g}" for number in clips])
+        axes.set_xticks(clips, [f"{number:g}" for number in clips if number])
         axes.minorticks_off()
         axes.set(xlabel="training clips of each word", ylabel="test accuracy")
         axes.grid(visible=True, axis="y")
@@ -35,8 +37,8 @@ def main() -> None:
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size:,} bytes")
 
 
-def _table(text: str) -> tuple[list[str], list[list[float]]]:
-    """Return the header and the rows of the first table under `HEADING`."""
+def _table(text: str) -> tuple[list[str], list[list[float | None]]]:
+    """Return the header and the rows of the first table under `HEADING`. None stands for an empty cell."""
     lines = text.partition(HEADING)[2].splitlines()
     first = next((number for number, line in enumerate(lines) if line.startswith("|")), None)
     if first is None:
@@ -47,7 +49,7 @@ def _table(text: str) -> tuple[list[str], list[list[float]]]:
             break
         cells.append([cell.strip() for cell in line.strip("|").split("|")])
     header, _, *rows = cells
-    return header, [[float(cell) for cell in row] for row in rows]
+    return header, [[float(cell) if cell else None for cell in row] for row in rows]
 
 
 if __name__ == "__main__":

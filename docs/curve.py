@@ -17,18 +17,17 @@ HEADING = "## How many recordings does a word need?"
 def main() -> None:
     """Write the picture, or exit with a message that says what is missing."""
     names, rows = _table(TABLE.read_text(encoding="utf-8"))
-    clips, *columns = zip(*rows, strict=True)
     with styled(ink="#1c1e21"):
         figure = blank(5.5, 3.4)
         axes = figure.subplots()
         # Each model has two columns: the mean, and the deviation over the seeds.
-        for name, means, deviations in zip(names[1::2], columns[::2], columns[1::2], strict=True):
-            label = name.partition(",")[0].strip("` ")
-            points = [point for point in zip(clips, means, deviations, strict=True) if None not in point]
-            x, y, error = zip(*points, strict=True)
-            axes.errorbar(x, y, error, label=label, marker="o", markersize=4, capsize=3)
+        for column in range(1, len(names), 2):
+            label = names[column].partition(",")[0].strip("` ")
+            points = [(row[0], *row[column : column + 2]) for row in rows if row[column]]
+            clips, means, deviations = zip(*(map(float, point) for point in points), strict=True)
+            axes.errorbar(clips, means, deviations, label=label, marker="o", markersize=4, capsize=3)
         axes.set_xscale("log")
-        axes.set_xticks(clips, [f"{number:g}" for number in clips if number])
+        axes.set_xticks([float(row[0]) for row in rows], [row[0] for row in rows])
         axes.minorticks_off()
         axes.set(xlabel="training clips of each word", ylabel="test accuracy")
         axes.grid(visible=True, axis="y")
@@ -37,8 +36,8 @@ def main() -> None:
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size:,} bytes")
 
 
-def _table(text: str) -> tuple[list[str], list[list[float | None]]]:
-    """Return the header and the rows of the first table under `HEADING`. None stands for an empty cell."""
+def _table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of the first table under `HEADING`."""
     lines = text.partition(HEADING)[2].splitlines()
     first = next((number for number, line in enumerate(lines) if line.startswith("|")), None)
     if first is None:
@@ -49,7 +48,7 @@ def _table(text: str) -> tuple[list[str], list[list[float | None]]]:
             break
         cells.append([cell.strip() for cell in line.strip("|").split("|")])
     header, _, *rows = cells
-    return header, [[float(cell) if cell else None for cell in row] for row in rows]
+    return header, rows
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def check(
         override = override.get(name) if isinstance(override, dict) else None
     if overrides is None or override is None or problems:
         return value, problems
-    return _validate(_merged(section, override), overrides, kind)
+    return _validate(merged(section, override), overrides, kind)
 
 
 def check_plugin(content: dict[str, Any], key: str, base: type[P]) -> tuple[P | None, list[str]]:
@@ -176,10 +176,11 @@ def _validate(section: Any, key: str, kind: type[T]) -> tuple[T | None, list[str
         return None, [f"{FILE}: {_message(key, kind, details)}" for details in error.errors()]
 
 
-def _merged(section: Any, override: Any) -> Any:
+def merged(section: Any, override: Any) -> Any:
+    """Return `section` with the values of `override` in place of its own, one by one at every level."""
     if not isinstance(section, dict) or not isinstance(override, dict):
         return override
-    return {**section, **{key: _merged(section.get(key), value) for key, value in override.items()}}
+    return {**section, **{key: merged(section.get(key), value) for key, value in override.items()}}
 
 
 def unknown(path: str, name: str, known: list[str]) -> str:

@@ -283,7 +283,7 @@ class Mel(Spectral):
         return self
 
     def problems(self, sample_rate: int, samples: int) -> list[str]:
-        """Return also that bands would be above half the sample rate, where there is no sound."""
+        """Return also a message if bands are above half the sample rate: there is no sound there."""
         messages = super().problems(sample_rate, samples)
         half = sample_rate / 2
         if self.fmin >= half:

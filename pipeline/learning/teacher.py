@@ -57,7 +57,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
         precision = saving.precision(path)
         network = keras.models.load_model(path)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise PipelineError(
             f"{key}: Keras cannot load {settings.teacher}: {reason}: set it to a copy of the"
             " models/model.keras of a training of this project"

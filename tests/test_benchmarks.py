@@ -71,6 +71,14 @@ SMOKES = {
         (rf"\| cnn \| {NUMBER}, 1\.00 x \| {NUMBER}, {NUMBER} x \| {NUMBER}, {NUMBER} x \|",),
         (pytest.mark.tensorflow,),
     ),
+    "prediction": Smoke(
+        "--clips 9 --rounds 1 --models resnet,dscnn",
+        (
+            rf"\| resnet \| {NUMBER} \| {NUMBER} to {NUMBER} \| 1\.00 \|",
+            rf"\| dscnn \| {NUMBER} \| {NUMBER} to {NUMBER} \| {NUMBER} \|",
+        ),
+        (pytest.mark.tensorflow,),
+    ),
     "readers": Smoke(
         "--clips 12 --rounds 1 --gigabytes 0.01 --steps 1",
         (

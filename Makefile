@@ -15,7 +15,7 @@ run: $(READY)
 	@dvc repro $${PULL-$$(dvc config core.remote | sed 's/.*/--pull/')}
 	@python -m pipeline summary
 
-# Every model on every feature takes an hour or more. For fewer, type
+# Every model on every feature takes several hours. For fewer, type
 # make compare FEATURES=stft,mfcc MODELS=rnn,cnn
 compare: $(READY)
 	@python -m pipeline compare $(if $(FEATURES),--features $(FEATURES)) $(if $(MODELS),--models $(MODELS))

@@ -123,7 +123,7 @@ def test_a_model_learns_from_a_teacher(finished: Path, tmp_path: Path) -> None:
     output = project.run("dvc", "exp", "run", *options, "-S", found[1])
     assert set(RAN.findall(output)) == {"train", "evaluate", "report"}
     page = (project.path / "results/report.html").read_text(encoding="utf-8")
-    assert "A share of 0.5 of its training targets came from a teacher, <code>teacher.keras</code>." in page
+    assert "A share of 0.9 of its training targets came from a teacher, <code>teacher.keras</code>." in page
     taught = (project.path / "models/model.keras").read_bytes()
     project.set_params({"train.teacher_weight": 1.0})
     assert project.repro("train") == {"train"}

@@ -6,14 +6,14 @@ not counted.
     python -m benchmarks.prediction --archive ZIP
 """
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import arguments, folder, machine, ratio, stage
+from benchmarks.common import alternate, arguments, folder, machine, ratio, stage
 from pipeline import params
 from pipeline.learning import network, runtime
 from pipeline.learning.batches import Subset, select_rows
@@ -45,13 +45,10 @@ def main() -> None:
     with folder(args.archive, args.clips, sample_rate=16000, duration=1.0):
         stage("decode")
         sides = {name: untrained(name) for name in args.models}
-        times: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(args.rounds + 1):
-            for name, (net, clips) in sides.items():
-                start = time.perf_counter()
-                predict(net, clips)
-                if number:
-                    times[name].append(time.perf_counter() - start)
+        predictions = {name: partial(predict, net, clips) for name, (net, clips) in sides.items()}
+        for prediction in predictions.values():
+            prediction()  # compiles
+        times = alternate(predictions, args.rounds, before=lambda: None)
     first = args.models[0]
     print(f"| model | clips/s | range | times as fast as {first} |\n|---|---|---|---|")
     for name, seconds in times.items():

@@ -42,7 +42,13 @@ CODE = """if True:
     if devices > 1:
         strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
     settings = make.TRAIN.model_copy(
-        update={"optimizer": "sgd", "epochs": int(sys.argv[4]), "batch_size": 80, "cache": sys.argv[3]}
+        update={
+            "optimizer": "sgd",
+            "epochs": int(sys.argv[4]),
+            "batch_size": 80,
+            "cache": sys.argv[3],
+            "teacher_weight": 1.0,
+        }
     )
     model = DSCNN(channels=4, blocks=1, dropout=0.0)
     subsets = make.make_subsets(folder)
@@ -160,7 +166,7 @@ def test_two_devices_learn_from_a_teacher_as_one(one_device: Path, tmp_path: Pat
     _finish(_start(tmp_path / "two", devices=2, teacher="taught"))
     _same(tmp_path / "one", tmp_path / "two")
     pairs = zip(_weights(one_device), _weights(tmp_path / "one"), strict=True)
-    assert max(np.abs(untaught - taught).max() for untaught, taught in pairs) > 1e-3
+    assert max(np.abs(untaught - taught).max() for untaught, taught in pairs) > 1e-2
 
 
 def test_parts_may_differ_in_length(one_device: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
 from pipeline.errors import PipelineError
 from pipeline.features import Feature
+from pipeline.learning import teacher
 from pipeline.learning.settings import Train
 from pipeline.models import Model
-from pipeline.params import FILE, check, check_plugin, load, unknown
+from pipeline.params import FILE, check, check_plugin, load, project, unknown
 from pipeline.report.examples import Examples
 from pipeline.report.page import Report
 
@@ -94,9 +95,21 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
     if used is not None and used not in params["features"]:
         known = ", ".join(params["features"])
         problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {used!r}")
+    if train is not None:
+        problems += _problems_of_teacher(train)
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
         problems.append(
             f"{FILE}: datasets.{dataset}.url must be a URL or a path, is null; dataset is {dataset}"
         )
     return problems
+
+
+def _problems_of_teacher(train: Train) -> list[str]:
+    try:
+        teacher.find(train)
+    except PipelineError as error:
+        # A teammate without the file can still download what it taught.
+        missing = train.teacher is not None and not (project() / train.teacher).exists()
+        return [] if missing and train.teacher_md5 is not None else [str(error)]
+    return []

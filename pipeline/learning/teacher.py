@@ -7,6 +7,7 @@ temperature is 1.
 import dataclasses
 import hashlib
 import zipfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import PipelineError
@@ -24,21 +25,14 @@ class Teacher(NamedTuple):
     train: Subset
 
 
-def load(settings: Train, train: Subset) -> Teacher | None:
-    """Return the teacher that `settings` name, or None if they name none.
-
-    Args:
-        settings: the section `train` of params.yaml.
-        train: the training clips as the student takes them.
+def find(settings: Train) -> Path | None:
+    """Return the path of the teacher's file, or None if `settings` name none. TensorFlow is not needed.
 
     Raises:
-        PipelineError: the file is missing, or is not the one with the md5 in `settings`; or the teacher has
-            another number of labels, or takes features of another shape, or computes in another precision.
+        PipelineError: the file is missing, or is not the one with the md5 in `settings`.
     """
     if settings.teacher is None:
         return None
-    import keras
-
     key = "params.yaml: train.teacher"
     path = project() / settings.teacher
     if not path.is_file():
@@ -53,6 +47,26 @@ def load(settings: Train, train: Subset) -> Teacher | None:
             f"{key}_md5 is {settings.teacher_md5 or 'null'}, but {settings.teacher} has the md5 {md5}: add"
             f" -S train.teacher_md5={md5} to train with this file"
         )
+    return path
+
+
+def load(settings: Train, train: Subset) -> Teacher | None:
+    """Return the teacher that `settings` name, or None if they name none.
+
+    Args:
+        settings: the section `train` of params.yaml.
+        train: the training clips as the student takes them.
+
+    Raises:
+        PipelineError: as `find`; or the file cannot be loaded; or the teacher has another number of labels,
+            takes features of another shape, or computes in another precision.
+    """
+    path = find(settings)
+    if path is None:
+        return None
+    import keras
+
+    key = "params.yaml: train.teacher"
     try:
         precision = saving.precision(path)
         network = keras.models.load_model(path)

@@ -1,6 +1,7 @@
 """`python -m pipeline check`."""
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,28 @@ def test_a_teachers_feature_must_be_there(content: dict[str, Any]) -> None:
     content["model"] = "dscnn"
     (problem,) = problems_in(content)
     assert problem.startswith(expected)
+
+
+def test_a_teachers_file_must_have_its_md5(content: dict[str, Any], tmp_path: Path) -> None:
+    """A wrong md5, and no md5, are found before training. Only a file with an md5 may be missing.
+
+    It may be missing because what it taught can be downloaded.
+    """
+    path = tmp_path / "teacher.keras"
+    content["train"]["teacher"] = str(path)
+    (problem,) = problems_in(content)
+    assert problem.startswith("params.yaml: train.teacher is")
+    assert "there is no such file" in problem
+    path.write_bytes(b"a network")
+    md5 = hashlib.md5(b"a network").hexdigest()
+    for wrong in (None, "0" * 32):
+        content["train"]["teacher_md5"] = wrong
+        (problem,) = problems_in(content)
+        assert f"add -S train.teacher_md5={md5}" in problem
+    content["train"]["teacher_md5"] = md5
+    assert problems_in(content) == []
+    path.unlink()
+    assert problems_in(content) == []
 
 
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:

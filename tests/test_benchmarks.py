@@ -40,6 +40,11 @@ SMOKES = {
         ),
         (pytest.mark.cluster,),
     ),
+    "determinism": Smoke(
+        "--clips 9 --rounds 1 --models dscnn",
+        (rf"\| dscnn \| {NUMBER} \| {NUMBER} \| {NUMBER} \| {NUMBER} to {NUMBER} \|",),
+        (pytest.mark.tensorflow,),
+    ),
     "exact": Smoke(
         "--clips 9",
         (

@@ -82,8 +82,8 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
         ]
     settings: dict[str, Train | None] = {}
     for name in params["models"]:
-        settings[name], found = check(params, "train", Train, overrides=f"models.{name}.train")
-        problems += found
+        settings[name], mistakes = check(params, "train", Train, overrides=f"models.{name}.train")
+        problems += mistakes
     name, feature = params["model"], params["features"][params["feature"]]
     model = check_plugin(params, f"models.{name}", Model)[0]
     if model is not None:

@@ -64,11 +64,11 @@ def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any
     """
     import keras
 
-    key = f"models.{type(model).__name__.lower()}"
+    name = type(model).__name__.lower()
     feature, audio = train.store.params["feature"], train.store.params["audio"]
     problems = model.problems(feature["params"], audio["sample_rate"])
     if problems:
-        raise PipelineError("\n".join(f"params.yaml: {key} {problem}" for problem in problems))
+        raise PipelineError("\n".join(f"params.yaml: models.{name} {problem}" for problem in problems))
     inputs = scaled = keras.Input(train.row_shape, name="feature", dtype="float32")
     if moments.log:
         scaled = keras.ops.log(keras.ops.maximum(scaled, MIN_MAGNITUDE))
@@ -79,7 +79,6 @@ def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any
         scaled = keras.layers.Normalization(
             mean=moments.mean, variance=variance, dtype="float32", name="normalization"
         )(scaled)
-    name = type(model).__name__.lower()
     keras.config.set_dtype_policy(settings.precision)
     try:
         logits = model.logits(scaled, len(train.labels))

@@ -86,11 +86,11 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     if settings.teacher_feature is not None:
         path = store.path.with_name(f"{settings.teacher_feature}.h5")
         store = open_current(path, settings.teacher_feature, same_clips_as=store)
-    found = network.input_shape[1:], network.output_shape[1:]
+    shapes = network.input_shape[1:], network.output_shape[1:]
     expected = store.shape[1:], (len(train.labels),)
-    if found != expected:
+    if shapes != expected:
         raise PipelineError(
-            f"{key}: {settings.teacher} takes {_by(found[0])} (frames, bins) and returns {found[1][0]}"
+            f"{key}: {settings.teacher} takes {_by(shapes[0])} (frames, bins) and returns {shapes[1][0]}"
             f" logits, expected {_by(expected[0])}, the shape of {store.path}, and {expected[1][0]}, the"
             " number of labels: correct train.teacher_feature, or train another teacher"
         )

@@ -50,7 +50,7 @@ SAMPLE_RATE = 16_000
 BINS = 32
 # The channels of each pair of convolutions after the first: one over three bins, one over three frames.
 PAIRS = (24, 48, 48, 72, 72, 96, 96, 96, 96)
-# After which of these pairs, counted from 1, maxima are taken, over how many frames and bins.
+# Max-pooling window, [frames, bins], after these pairs, which are counted from 1.
 POOLS = {1: (2, 2), 3: (1, 2), 5: (2, 2), 7: (1, 2), 9: (2, 2)}
 CHANNELS = 96
 WINDOW = 76  # frames that one embedding sees
@@ -209,12 +209,12 @@ def pretrained(weights: str) -> list[NDArray[np.float32]]:
     arrays = [named[name] for name in names if name in named]
     # ONNX has (out, in, frames, bins), Keras (frames, bins, in, out).
     arrays = [array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for array in arrays]
-    found = [array.shape for array in arrays]
+    shapes = [array.shape for array in arrays]
     expected = [tuple(weight.shape) for weight in embedding(WINDOW).weights]
-    if found != expected:
+    if shapes != expected:
         raise PipelineError(
             f"{path}: expected Google's speech embedding, whose {len(expected)} weights begin with"
-            f" {expected[:2]}, found {len(found)}, which begin with {found[:2]}: correct {key}"
+            f" {expected[:2]}, found {len(shapes)}, which begin with {shapes[:2]}: correct {key}"
         )
     if not all(np.isfinite(array).all() for array in arrays):
         raise PipelineError(f"{path}: some weights are not finite numbers: correct {key}")

@@ -24,6 +24,7 @@ def main() -> None:
     name = params.read("model", str)
     model = params.read_plugin(f"models.{name}", Model)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
+    teacher.find(settings)  # a missing file is an error at once, not after the features are read
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train = limit(load("train"), settings.clips_per_label, settings.seed)
     val = load("val")

@@ -1,5 +1,6 @@
 """Makes what the tests of training share: small clips, a store of them, settings, and models."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.models.cnn import CNN
 from pipeline.models.dscnn import DSCNN
 from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
+from pipeline.models.speech import FEATURE, Speech
 from pipeline.models.tcresnet import TCResNet
 from pipeline.store.layout import Rows, describe
 from tests.store.make import make_store
@@ -103,6 +105,17 @@ MODELS: dict[str, Model] = {
 }
 
 
+SPEECH = Speech(
+    weights="google",
+    padding=40,
+    units=8,
+    dropout=0.1,
+    frozen_epochs=1,
+    fine_tuning=0.3,
+    train={"normalize": "none"},
+)
+
+
 def make_rows(bins: int = BINS) -> Rows:
     """Return 120 clips of two labels: a burst in the lower bins, or a dip in the upper, at a random time."""
     rows = np.zeros((120, FRAMES, bins), np.float32)
@@ -122,6 +135,15 @@ def make_subsets(folder: Path, bins: int = BINS) -> dict[str, Subset]:
     store = describe(folder / "x.h5")
     return {
         name: select_rows(store, [row for row in range(120) if names[row % 5] == name]) for name in set(names)
+    }
+
+
+def make_speech_subsets(folder: Path) -> dict[str, Subset]:
+    """Return the same for the model `speech`: their store says that it has the feature `speech`."""
+    params = {"audio": {"sample_rate": 16_000}, "feature": {**PARAMS["feature"], "params": FEATURE}}
+    return {
+        name: dataclasses.replace(subset, store=dataclasses.replace(subset.store, params=params))
+        for name, subset in make_subsets(folder, bins=32).items()
     }
 
 

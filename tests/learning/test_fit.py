@@ -159,6 +159,10 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
             folder = Path(sys.argv[1]) / name
             folder.mkdir()
             make.train_and_save(model, make.make_subsets(folder), folder, settings)
+        folder = Path(sys.argv[1]) / "speech"
+        folder.mkdir()
+        settings = settings.model_copy(update={"normalize": "none"})
+        make.train_and_save(make.SPEECH, make.make_speech_subsets(folder), folder, settings)
     """
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     processes = []
@@ -175,7 +179,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Path, str]]:
     return digests
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "speech"])
 def test_training_twice_gives_the_same_bytes(name: str, twice: list[dict[Path, str]]) -> None:
     """Two processes write the same model, metrics and curves, with every augmentation, on any cores."""
     one, two = ({path: md5 for path, md5 in found.items() if path.parts[0] == name} for found in twice)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.learning import runtime
+from pipeline.learning import replicas, runtime
 from tests.project import ROOT, Project
 
 pytestmark = pytest.mark.tensorflow
@@ -167,6 +167,17 @@ def test_two_devices_learn_from_a_teacher_as_one(one_device: Path, tmp_path: Pat
     _same(tmp_path / "one", tmp_path / "two")
     pairs = zip(_weights(one_device), _weights(tmp_path / "one"), strict=True)
     assert max(np.abs(untaught - taught).max() for untaught, taught in pairs) > 1e-2
+
+
+def test_a_network_inside_a_network_is_normalised_over_all_devices() -> None:
+    """Batch normalisation of a nested network also takes its moments from the whole batch."""
+    import keras
+
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+    outer = keras.Sequential([keras.Input((4,)), inner, keras.layers.BatchNormalization()])
+    replicas._synchronize_batch_norm(outer)
+    assert inner.layers[0].synchronized
+    assert outer.layers[1].synchronized
 
 
 def test_parts_may_differ_in_length(one_device: Path, tmp_path: Path) -> None:

@@ -106,6 +106,11 @@ def stage(command: str) -> None:
         sys.argv = argv
 
 
+def best_feature(name: str) -> str:
+    """Return the feature on which the model `name` is most accurate."""
+    return {"cnn": "mfcc", "speech": "speech"}.get(name, "logmel")
+
+
 def forget() -> None:
     """Delete every output, and what previous runs kept."""
     for path in (KEPT, "data/features"):

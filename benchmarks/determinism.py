@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from benchmarks.common import ROOT, alternate, arguments, folder, machine, ratio, stage
-from benchmarks.prediction import best_feature, untrained
+from benchmarks.common import ROOT, alternate, arguments, best_feature, folder, machine, ratio, stage
+from pipeline import params
+from pipeline.learning import fit, network, runtime
+from pipeline.learning.settings import Train
 
 MODELS = ("resnet", "speech", "rnn", "cnn", "tcresnet", "dscnn", "bcresnet")
 SIDE = "from benchmarks.determinism import side; side()"
@@ -24,12 +26,10 @@ SIDE = "from benchmarks.determinism import side; side()"
 def side() -> None:
     """Train the model that the command line names: one epoch for each line of standard input."""
     name, deterministic = sys.argv[1:]
-    from pipeline import params
-    from pipeline.learning import fit, network, runtime
-    from pipeline.learning.settings import Train
-
     runtime.start(0, deterministic=deterministic == "true")
     import keras
+
+    from benchmarks.prediction import untrained  # imports TensorFlow, which must not start before
 
     net, clips = untrained(name)
     settings = params.read("train", Train, overrides=f"models.{name}.train")

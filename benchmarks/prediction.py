@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import alternate, arguments, folder, machine, ratio, stage
+from benchmarks.common import alternate, arguments, best_feature, folder, machine, ratio, stage
 from pipeline import params
 from pipeline.learning import network, runtime
 from pipeline.learning.batches import Subset, select_rows
@@ -23,11 +23,6 @@ from pipeline.models import Model
 from pipeline.store.layout import describe
 
 MODELS = ("resnet", "rnn", "cnn", "tcresnet", "bcresnet", "dscnn", "speech")
-
-
-def best_feature(name: str) -> str:
-    """Return the feature on which the model `name` is most accurate."""
-    return {"cnn": "mfcc", "speech": "speech"}.get(name, "logmel")
 
 
 def untrained(name: str) -> tuple[Any, Subset]:

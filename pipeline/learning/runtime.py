@@ -19,7 +19,7 @@ SAME_ROUNDING = {
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "TF_SET_ONEDNN_FPMATH_MODE": "",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "TF_NUM_INTRAOP_THREADS": "8",
+    "TF_NUM_INTRAOP_THREADS": "4",
 }
 
 Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d+$")]
@@ -61,7 +61,7 @@ def start(
     Args:
         seed: of weights, dropout and everything else that is drawn.
         deterministic: give the same bytes each time: use only operations that do, the instructions of AVX2,
-            and 8 threads, whatever the processor has.
+            and 4 threads, whatever the processor has.
         precision: of the layers. The mixed ones need later instructions than AVX2, so the bytes depend on
             the processor.
         machines: join the machines that TF_CONFIG in the environment names, and wait for all of them. If

@@ -146,7 +146,8 @@ REQUIREMENTS: dict[str, Callable[[], None]] = {"sharing": _skip_without_sshd}
 
 
 RUN = """
-import runpy, sys
+import os, runpy, sys
+sys.path[0] = os.getcwd()  # as `python -m` does: benchmarks change the folder
 archive, *runs = sys.argv[1:]
 for run in runs:
     name, *options = run.split()

@@ -111,6 +111,13 @@ def best_feature(name: str) -> str:
     return {"cnn": "mfcc", "speech": "speech"}.get(name, "logmel")
 
 
+def compute_best_features(models: Sequence[str]) -> None:
+    """Compute the best feature of each of `models`, from data/raw."""
+    stage("decode")
+    for feature in sorted({best_feature(name) for name in models}):
+        stage(f"featurize {feature}")
+
+
 def forget() -> None:
     """Delete every output, and what previous runs kept."""
     for path in (KEPT, "data/features"):

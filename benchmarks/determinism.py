@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from benchmarks.common import ROOT, alternate, arguments, best_feature, folder, machine, ratio, stage
+from benchmarks.common import ROOT, alternate, arguments, compute_best_features, folder, machine
 from pipeline import params
 from pipeline.learning import fit, network, runtime
 from pipeline.learning.settings import Train
@@ -65,9 +65,7 @@ def main() -> None:
     args = arguments(str(__doc__), clips=1024, rounds=5, models=MODELS)
     lines = []
     with folder(args.archive, args.clips, sample_rate=16000, duration=1.0):
-        stage("decode")
-        for feature in {best_feature(name) for name in args.models}:
-            stage(f"featurize {feature}")
+        compute_best_features(args.models)
         for name in args.models:
             with ExitStack() as stack:
                 sides = {
@@ -80,7 +78,7 @@ def main() -> None:
             speeds = [f"{args.clips / np.median(seconds):,.0f}" for seconds in times]
             ratios = [one / other for one, other in zip(*times, strict=True)]
             lines.append(
-                f"| {name} | {' | '.join(speeds)} | {ratio(*times):.2f} |"
+                f"| {name} | {' | '.join(speeds)} | {np.median(ratios):.2f} |"
                 f" {min(ratios):.2f} to {max(ratios):.2f} |"
             )
     print(f"\n{machine()}\n\n| model | true, clips/s | false, clips/s | time, true to false | range |")

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import alternate, arguments, best_feature, folder, machine, ratio, stage
+from benchmarks.common import (
+    alternate,
+    arguments,
+    best_feature,
+    compute_best_features,
+    folder,
+    machine,
+    ratio,
+)
 from pipeline import params
 from pipeline.learning import network, runtime
 from pipeline.learning.batches import Subset, select_rows
@@ -40,9 +48,7 @@ def main() -> None:
     print(machine(), f"TensorFlow {tf.__version__}\n")
     runtime.start(0, deterministic=False)
     with folder(args.archive, args.clips, sample_rate=16000, duration=1.0):
-        stage("decode")
-        for feature in {best_feature(name) for name in args.models}:
-            stage(f"featurize {feature}")
+        compute_best_features(args.models)
         sides = {name: untrained(name) for name in args.models}
         predictions = {name: partial(predict, net, clips) for name, (net, clips) in sides.items()}
         for prediction in predictions.values():

@@ -14,8 +14,8 @@ from pipeline.models.cnn import CNN
 from pipeline.models.dscnn import DSCNN
 from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
-from pipeline.models.speech import Speech
 from pipeline.models.tcresnet import TCResNet
+from tests.learning.make import SPEECH
 from tests.project import ROOT
 
 BCRESNET = BCResNet(width=1.0, subbands=5, dropout=0.1)
@@ -79,15 +79,7 @@ TC = {"TC-ResNet8": [24, 32, 48], "TC-ResNet14": [24, 24, 32, 32, 48, 48]}
         ),
         (
             "97, 25 (1 s)",
-            Speech(
-                weights=None,
-                padding=25,
-                units=128,
-                dropout=0.3,
-                frozen_epochs=4,
-                fine_tuning=0.3,
-                train={"normalize": "none"},
-            ),
+            SPEECH.model_copy(update={"weights": None, "padding": 25, "units": 128}),
             (97, 32),
         ),
         *(

@@ -19,7 +19,7 @@ from pipeline.store.current import open_current
 
 
 class Teacher(NamedTuple):
-    """A trained network, and the training clips as it takes them."""
+    """A trained network, and the training clips in the feature that it takes."""
 
     network: Any  # a Keras model: (clips, frames, bins) as stored → logits (clips, labels)
     train: Subset
@@ -55,7 +55,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
 
     Args:
         settings: the section `train` of params.yaml.
-        train: the training clips as the student takes them.
+        train: the training clips in the feature that the student takes.
 
     Raises:
         PipelineError: as `find`; or the file cannot be loaded; or the teacher has another number of labels,

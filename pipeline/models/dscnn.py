@@ -1,7 +1,8 @@
 """DS-CNN: depthwise separable convolutions, each one over frames and bins and one over channels.
 
 Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers", 2017, https://arxiv.org/abs/1711.07128,
-section 4.3 and table 10. `channels` 64, 172 and 276 are the paper's S, M and L (L with 5 blocks).
+section 4.3 and table 10. `channels` 64 is the paper's S. 172, and 276 with 5 blocks, have the channels of its
+M and L, but the strides of S.
 
 The input is any feature (clips, frames, bins). The size on log-mel features of 98 frames x 40 bins, with 8
 labels:

@@ -8,8 +8,8 @@ batch normalisation is folded into the weights. It sees 76 frames at a time and 
 The first `frozen_epochs` epochs train only the head. The other epochs train the whole network, at the
 learning rate times `fine_tuning`. With `weights: null`, no layer is frozen.
 
-The input must be the feature that the embedding was trained on, `features.speech` in params.yaml: decibels
-(clips, frames, 32), not normalised. The size with 128 units and 8 labels:
+The input is decibels (clips, frames, 32), not normalised. Unless `weights` is null, it must be the feature
+that the embedding was trained on, `features.speech` in params.yaml. The size with 128 units and 8 labels:
 
 ===================  ==========  =============
 frames, padding      parameters  multiply-adds
@@ -74,7 +74,10 @@ class Speech(Model):
         return self
 
     def problems(self, feature: dict[str, Any], sample_rate: int) -> list[str]:
-        """Return one message for each way in which the feature is not the one that the embedding expects."""
+        """Return a message for each that is wrong: the feature, the sample rate, the file of weights.
+
+        If `weights` is None, nothing is wrong.
+        """
         if self.weights is None:
             return []
         messages = []

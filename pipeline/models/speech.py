@@ -74,9 +74,9 @@ class Speech(Model):
         return self
 
     def problems(self, feature: dict[str, Any], sample_rate: int) -> list[str]:
-        """Return a message for each that is wrong: the feature, the sample rate, the file of weights.
+        """Return a message if the feature is wrong, one if the sample rate is, one if weights are missing.
 
-        If `weights` is None, nothing is wrong.
+        If `weights` is None, any feature and sample rate will do.
         """
         if self.weights is None:
             return []

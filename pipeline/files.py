@@ -2,11 +2,14 @@
 
 import csv
 import glob
+import json
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import PipelineError
 
@@ -61,3 +64,18 @@ def read_csv(path: Path, *, delimiter: str = ",") -> list[dict[str, str]]:
             return list(csv.DictReader(file, delimiter=delimiter))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull if you have a remote") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, with a line feed at its end."""
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_zipped_json(path: Path, name: str) -> Any:
+    """Return the content of the JSON file `name` in the zip archive at `path`.
+
+    Raises zipfile.BadZipFile if it is not an archive, KeyError if it has no such file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(name))

@@ -1,9 +1,16 @@
-"""Show the progress of long work: as a bar on a terminal, as plain lines in a log."""
+"""Show the progress of long work: as a bar on a terminal, as plain lines in a log.
 
+`quietly` hides what libraries print in the meantime.
+"""
+
+import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
@@ -20,12 +27,14 @@ class Progress:
         total: how many units there are; 0 if that is not known yet.
         unit: the name of a unit.
         verb: what is done, such as `decode`. Each line begins with it.
+        log: where to print lines; by default to standard output.
     """
 
-    def __init__(self, total: int, unit: str, verb: str) -> None:
+    def __init__(self, total: int, unit: str, verb: str, log: TextIO | None = None) -> None:
         self.total = total
         self._unit = unit
         self._verb = verb
+        self._log = log
         self._done = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
@@ -45,7 +54,7 @@ class Progress:
             self._bar.update(units)
         elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            print(f"{self._verb}: {self._done:,} of {self.total:,} {self._unit}, {self._rate()}", flush=True)
+            self._print(f"{self._done:,} of {self.total:,} {self._unit}, {self._rate()}")
 
     def note(self, text: str) -> None:
         """Print `text` on a line of its own."""
@@ -69,8 +78,29 @@ class Progress:
             self._bar.close()
         elif kind is None:
             seconds = time.monotonic() - self._start
-            print(f"{self._verb}: {self._done:,} {self._unit} in {seconds:.1f} s, {self._rate()}", flush=True)
+            self._print(f"{self._done:,} {self._unit} in {seconds:.1f} s, {self._rate()}")
+
+    def _print(self, text: str) -> None:
+        print(f"{self._verb}: {text}", file=self._log, flush=True)
 
     def _rate(self) -> str:
         rate = self._done / max(time.monotonic() - self._start, 1e-3)
         return f"{rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s"
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Hide what libraries write to standard error while the block runs. If it raises, show it after all."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

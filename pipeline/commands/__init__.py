@@ -5,6 +5,7 @@ import argparse
 COMMANDS = {
     "check": "find every mistake in params.yaml",
     "store": "describe or validate a .h5 file",
+    "predict": "classify recordings with the exported model",
     "summary": "print the scores of the last run, and where its results are",
     "experiments": "tabulate experiments: the parameters that differ, and the scores",
     "compare": "train every model on every feature, and compare them on one page",

@@ -17,6 +17,7 @@ from pipeline.models import Model
 from pipeline.params import FILE, check, check_plugin, load, project, unknown
 from pipeline.report.examples import Examples
 from pipeline.report.page import Report
+from pipeline.serving.export import Export
 
 SECTIONS: dict[str, Any] = {
     "extract": Unpacking,
@@ -24,6 +25,7 @@ SECTIONS: dict[str, Any] = {
     "audio": Audio,
     "split": Split,
     "train": Train,
+    "export": Export,
     "examples": Examples,
     "report": Report,
 }

@@ -15,6 +15,8 @@ from pipeline.params import Section
 
 FRAMES_AT_A_TIME = 1 << 16
 
+TOO_LARGE = "contains samples too large to resample"
+
 Samples = NDArray[np.float32]
 
 
@@ -98,20 +100,32 @@ def decode(
         resampled = _resample(np.stack(recordings, axis=1), rate, sample_rate)
         waveforms[list(rows)] = _fix_length(resampled.T, length, padding)
     for row in np.flatnonzero(~np.isfinite(waveforms).all(axis=1)).tolist():
-        waveforms[row], results[row] = 0, Decoded(problem="contains samples too large to resample")
+        waveforms[row], results[row] = 0, Decoded(problem=TOO_LARGE)
     return waveforms, results
 
 
-def _read(content: bytes, duration: float) -> tuple[Samples, Recorded]:
-    """Return the first `duration` seconds as mono float32 (samples,), and the file's properties.
+def decode_whole(file: bytes, *, sample_rate: int) -> Samples:
+    """Return the waveform of a whole file, of any length: (samples,), as `decode` does with a long duration.
 
     Raises Undecodable.
+    """
+    recording, recorded = _read(file, None)
+    waveform = _resample(recording[:, None], recorded.sample_rate, sample_rate)[:, 0]
+    if not np.isfinite(waveform).all():
+        raise Undecodable(TOO_LARGE)
+    return waveform
+
+
+def _read(content: bytes, duration: float | None) -> tuple[Samples, Recorded]:
+    """Return the first `duration` seconds as mono float32 (samples,), and the file's properties.
+
+    Without a duration, return the whole recording. Raises Undecodable.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate = file.samplerate
-            frames = int(duration * rate)
-            if not frames:
+            frames = file.frames if duration is None else int(duration * rate)
+            if duration is not None and not frames:
                 raise Undecodable(f"audio.duration is shorter than one sample at {rate} Hz")
             # libsndfile reads int16 samples faster as int16. As floats they are exactly 1/32768 of that.
             is_int16 = file.subtype == "PCM_16"

@@ -8,8 +8,12 @@ Equal waveforms give equal bytes on every x86-64 processor. So this package uses
 on the processor and on the number of rows and threads, and no NumPy function that chooses its code by the
 processor and does not round exactly: exp, log10, powers, and abs of complex numbers. The same holds for the
 way back, from a feature to the spectrum that has it.
+
+A feature exists twice, side by side: as a `kernel` in NumPy, which fills the stores, and as a `graph` of Keras
+operations, which exported models contain. The two are equal up to rounding, and a test compares them.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -20,6 +24,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.errors import PipelineError
 from pipeline.params import Plugin
 
 Precision = Literal["float32", "float64"]
@@ -39,6 +44,9 @@ RANGE_DB = np.float32(80)
 MAX_DB = np.float32(385.3)
 # The natural logarithms of 2 and 10.
 LN_2, LN_10 = 0.6931471805599453, 2.302585092994046
+
+# The name of a feature's layer, and so a part of the names of all tensors in it.
+FRONT_END = "front_end"
 
 # The number of steps from mel bands to a spectrum. More hardly improve it.
 UPDATES = 30
@@ -80,13 +88,18 @@ class Spectrum(NamedTuple):
     center: bool
 
 
+class NoLayerError(PipelineError):
+    """A feature has no code that computes it inside a model."""
+
+
 class Feature(Plugin):
     """A feature and its parameters, `features.<name>`.
 
-    A subclass must implement `shape` and `kernel`. It may also declare what its values are: `scale`, `axis`,
-    `frame_times` and `spectrum`. Pictures, sounds, normalisation and augmentation use these declarations. A
-    feature that declares nothing is drawn with the axes "bin" and "value", has no sound, is never taken in
-    logarithms, and is augmented by numbers of frames instead of seconds.
+    A subclass must implement `shape` and `kernel`. To export models, it must also implement `graph`. It may
+    declare what its values are: `scale`, `axis`, `frame_times` and `spectrum`. Pictures, sounds,
+    normalisation and augmentation use these declarations. A feature that declares nothing is drawn with the
+    axes "bin" and "value", has no sound, is never taken in logarithms, and is augmented by numbers of frames
+    instead of seconds.
     """
 
     # `magnitude`: linear and not negative. `decibel`: logarithmic. None: unknown.
@@ -115,6 +128,39 @@ class Feature(Plugin):
         to other processes and called with a few clips at a time, so that their arrays stay in a core's
         cache. A clip's values must depend only on that clip: not on how many clips are passed together.
         """
+
+    def graph(self, waveforms: Any, sample_rate: int) -> Any | None:
+        """Return the feature of `waveforms`, computed by Keras operations, or None if there is no such code.
+
+        Args:
+            waveforms: a Keras tensor (clips, samples), float32.
+            sample_rate: of the waveforms, in Hz.
+
+        Returns:
+            A Keras tensor (clips, frames, bins), float32: what `kernel` returns, up to rounding. Use only
+            products, sums and other plain operations, because few converters know a Fourier transform.
+        """
+        del waveforms, sample_rate
+
+    def layer(self, sample_rate: int, samples: int) -> Any:
+        """Return a Keras model, to be used as a layer: waveforms (clips, samples) → the feature as stored.
+
+        Input and output are float32. With dtype float16, the output has the values that float16 can have.
+
+        Raises NoLayerError if the feature has no `graph`.
+        """
+        import keras
+
+        waveforms = keras.Input((samples,), name="waveforms", dtype="float32")
+        values = self.graph(waveforms, sample_rate)
+        if values is None:
+            raise NoLayerError(
+                f"features of kind {self.kind} cannot be computed inside a model: implement `graph` in"
+                f" pipeline/features/{self.kind}.py, or choose another feature"
+            )
+        if self.dtype == "float16":
+            values = keras.ops.cast(keras.ops.cast(values, "float16"), "float32")
+        return keras.Model(waveforms, values, name=FRONT_END)
 
     def axis(self, sample_rate: int) -> Axis | None:
         """Return what the bins are, or None if they are nothing in particular."""
@@ -218,6 +264,7 @@ class Spectra:
         center: bool,
         precision: Precision = "float32",
     ) -> None:
+        self._n_fft = n_fft
         self._hop_length = hop_length
         self._padding = n_fft // 2 if center else 0
         # scipy.signal has these windows too, but takes two seconds to import.
@@ -236,6 +283,54 @@ class Spectra:
         framed = np.lib.stride_tricks.sliding_window_view(padded, len(self._window), axis=1)
         frames = framed[:, :: self._hop_length] * self._window
         return np.asarray(scipy.fft.rfft(frames, axis=-1, overwrite_x=True))
+
+    def graph(self, waveforms: Any) -> Any:
+        """Return the squared magnitudes, as `power` does, by Keras operations.
+
+        The transform is one step of Cooley & Tukey 1965: with n_fft = A B, sample n = B a + b and bin
+        k = i + A j, it is a sum over a, a factor for each b and i, and a sum over b. Both sums are matrix
+        products. The input is real, so that bins k and n_fft - k have the same magnitude, and i needs to run
+        only to A // 2.
+        """
+        from keras import ops
+
+        n_fft = self._n_fft
+        rows, columns = _factors(n_fft)
+        half = rows // 2 + 1
+        first, second = _dft(rows)[:, :half], _dft(columns)
+        twiddles = np.exp(-2j * np.pi / n_fft * np.outer(range(columns), range(half)))
+        bins = np.arange(1 + n_fft // 2, dtype=np.int32)
+        mirrored = np.where(bins % rows < half, bins, n_fft - bins)
+        frames = self._framed(waveforms)
+        count = frames.shape[1]
+
+        x = ops.reshape(frames * self._window.astype(np.float32), (-1, count, rows, columns))
+        x = product(ops.transpose(x, (0, 1, 3, 2)), _real(np.hstack([first, -1j * first])))
+        real, imaginary = x[..., :half], x[..., half:]
+        cosines, sines = _real(twiddles), _real(-1j * twiddles)
+        x = ops.concatenate(
+            [real * cosines - imaginary * sines, real * sines + imaginary * cosines], axis=2
+        )
+        x = ops.transpose(x, (0, 1, 3, 2))
+        x = product(x, _real(np.block([[second, -1j * second], [1j * second, second]])))
+        power = ops.square(x[..., :columns]) + ops.square(x[..., columns:])
+        power = ops.reshape(power, (-1, count, half * columns))
+        return ops.take(power, mirrored % rows * columns + mirrored // rows, axis=-1)
+
+    def _framed(self, waveforms: Any) -> Any:
+        """Return the frames (clips, frames, n_fft) of `waveforms` (clips, samples), Keras tensors."""
+        from keras import ops
+
+        n_fft, hop_length = self._n_fft, self._hop_length
+        padded = ops.pad(waveforms, ((0, 0), (self._padding, self._padding)))
+        count = 1 + (padded.shape[1] - n_fft) // hop_length
+        # Frames are whole numbers of blocks, and so are the steps from one to the next.
+        block = math.gcd(n_fft, hop_length)
+        used = (count - 1) * hop_length + n_fft
+        blocks = ops.reshape(padded[:, :used], (-1, used // block, block))
+        starts = np.arange(count, dtype=np.int32)[:, None] * (hop_length // block)
+        framed = ops.take(blocks, starts + np.arange(n_fft // block, dtype=np.int32), axis=1)
+        return ops.reshape(framed, (-1, count, n_fft))
 
     def inverse(self, spectra: NDArray[Any]) -> NDArray[Any]:
         """Return the waveforms (clips, samples) whose spectra are nearest to `spectra`, by least squares.
@@ -267,6 +362,34 @@ class Spectra:
             power = np.square(spectra.real)
             power += np.square(spectra.imag)
         return power
+
+
+def product(values: Any, matrix: NDArray[np.float32]) -> Any:
+    """Return the matrix product of `values` (clips, ..., rows), a Keras tensor, and `matrix` (rows, columns).
+
+    `keras.ops.matmul` would compute shapes at run time, which interpreters for small devices cannot do.
+    """
+    from keras import ops
+
+    flat = ops.matmul(ops.reshape(values, (-1, len(matrix))), matrix)
+    return ops.reshape(flat, (-1, *values.shape[1:-1], matrix.shape[1]))
+
+
+def _factors(n_fft: int) -> tuple[int, int]:
+    """Return two factors of `n_fft` with which the transform of a frame takes the fewest products."""
+    divisors = [number for number in range(1, n_fft + 1) if n_fft % number == 0]
+    rows = min(divisors, key=lambda number: number + 2 * (n_fft // number))
+    return rows, n_fft // rows
+
+
+def _dft(size: int) -> NDArray[np.complex128]:
+    """Return the matrix (size, size) of the discrete Fourier transform."""
+    matrix: NDArray[np.complex128] = np.exp(-2j * np.pi / size * np.outer(range(size), range(size)))
+    return matrix
+
+
+def _real(matrix: NDArray[np.complex128]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(matrix.real, np.float32)
 
 
 class Mel(Spectral):
@@ -349,6 +472,15 @@ class Decibels:
         loudest[loudest > MAX_DB] = np.inf
         np.maximum(decibels, loudest - RANGE_DB, out=decibels)
         return decibels
+
+    def graph(self, waveforms: Any) -> Any:
+        """Return the decibels (clips, frames, n_mels) of `waveforms` (clips, samples), Keras tensors."""
+        from keras import ops
+
+        mel = product(self._spectra.graph(waveforms), self._filters.toarray().T)
+        decibels = ops.log(ops.maximum(mel, MIN_POWER)) * np.float32(10 / LN_10)
+        loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
+        return ops.maximum(decibels, loudest - RANGE_DB)
 
 
 def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float32]:

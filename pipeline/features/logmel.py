@@ -1,7 +1,7 @@
 """Log mel filter-bank energies."""
 
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ class LogMel(Mel):
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function from waveforms to decibels."""
         return partial(_bands, decibels=self.decibels(sample_rate))
+
+    def graph(self, waveforms: Any, sample_rate: int) -> Any:
+        """Return the decibels, computed by Keras operations."""
+        return self.decibels(sample_rate).graph(waveforms)
 
     def axis(self, sample_rate: int) -> Axis:
         """Return the mel axis from `fmin` to `fmax`."""

@@ -1,14 +1,14 @@
 """Mel-frequency cepstral coefficients."""
 
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum, from_decibels
+from pipeline.features import Axis, Decibels, Kernel, Mel, Spectrum, from_decibels, product
 
 
 class MFCC(Mel):
@@ -37,6 +37,11 @@ class MFCC(Mel):
     def kernel(self, sample_rate: int) -> Kernel:
         """Return the function from waveforms to cepstra."""
         return partial(_cepstra, decibels=self.decibels(sample_rate), n_mfcc=self.n_mfcc)
+
+    def graph(self, waveforms: Any, sample_rate: int) -> Any:
+        """Return the cepstra, computed by Keras operations."""
+        cosines = scipy.fft.dct(np.eye(self.n_mels), axis=1, norm="ortho")[:, : self.n_mfcc]
+        return product(self.decibels(sample_rate).graph(waveforms), cosines.astype(np.float32))
 
     def axis(self, sample_rate: int) -> Axis:
         """Return the numbers of the coefficients."""

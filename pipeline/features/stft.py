@@ -1,7 +1,7 @@
 """Magnitudes of the short-time Fourier transform."""
 
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,13 @@ class STFT(Spectral):
         """Return the function from waveforms to magnitudes; bin k is at k * sample_rate / n_fft Hz."""
         del sample_rate
         return partial(_magnitudes, spectra=self.spectra())
+
+    def graph(self, waveforms: Any, sample_rate: int) -> Any:
+        """Return the magnitudes, computed by Keras operations."""
+        from keras import ops
+
+        del sample_rate
+        return ops.sqrt(self.spectra().graph(waveforms))
 
     def axis(self, sample_rate: int) -> Axis:
         """Return the frequencies from 0 to that of bin n_fft // 2."""

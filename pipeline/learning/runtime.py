@@ -1,7 +1,6 @@
 """Start TensorFlow: quietly, seeded, on all GPUs, and on several machines if TF_CONFIG names them."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
+from pipeline.progress import quietly
 
 # Rounding depends on the library that computes, on the instructions that it uses, and on the number of
 # threads among which an operation is divided. By default TensorFlow chooses them by the processor. It reads
@@ -118,24 +118,6 @@ def _normalize(  # noqa: PLR0917 - Keras's arguments
     shape = [1] * len(x.shape)
     shape[axis] = -1
     return x * tf.cast(tf.reshape(factor, shape), x.dtype) + tf.cast(tf.reshape(shift, shape), x.dtype)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Hide what libraries write to standard error while the block runs. If it raises, show it after all."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            hidden.seek(0)
-            os.write(stderr, hidden.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _several_machines() -> bool:

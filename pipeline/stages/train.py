@@ -28,6 +28,13 @@ def main() -> None:
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train = limit(load("train"), settings.clips_per_label, settings.seed)
     val = load("val")
+    description = {
+        "labels": train.labels,
+        **train.store.params,
+        "model": {"name": name, "params": model.model_dump(by_alias=True)},
+        "train": settings.model_dump(),
+        "licences": model.licences(),
+    }
     strategy = runtime.start(
         settings.seed, deterministic=settings.deterministic, precision=settings.precision, machines=True
     )
@@ -41,7 +48,7 @@ def main() -> None:
         start = time.monotonic()
         fit(net, model, (train, val), settings, moments=moments, logs=logs, teacher=taught_by)
         seconds = time.monotonic() - start
-        save(net, folder / MODEL)
+        save(net, folder / MODEL, description)
     if strategy.extended.should_checkpoint:  # the chief machine
         timings.note(MODEL, seconds)
 

@@ -1,0 +1,183 @@
+"""`python -m pipeline predict`: classify recordings with the exported model, without TensorFlow."""
+
+import csv
+import io
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from pipeline.commands import parser
+from pipeline.corpus.archive import AUDIO_SUFFIXES
+from pipeline.corpus.audio import Undecodable
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress
+from pipeline.serving.predictor import BATCH_SIZE, MODEL, Prediction, Predictor
+from pipeline.serving.windows import Heard
+
+STDIN = "-"
+# A recording: its name, and the function that reads it.
+Source = tuple[str, Callable[[], bytes]]
+
+
+class Result(NamedTuple):
+    """What is printed for a recording: lines, or the problem with it."""
+
+    name: str
+    lines: list["Line"]
+    problem: str | None = None
+
+
+class Line(NamedTuple):
+    """One line of the output, as text and as JSON."""
+
+    text: str
+    record: dict[str, Any]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print a line for each recording. Exit with status 1 if any cannot be read."""
+    options = _options(arguments)
+    sources = [source for path in options.paths for source in _sources(path)]
+    if not sources:
+        raise PipelineError(
+            f"{', '.join(options.paths)} contains no audio files: expected files that end in one of"
+            f" {', '.join(AUDIO_SUFFIXES)}: name another folder, or the files"
+        )
+    predictor = Predictor(options.model)
+    results = _windows(predictor, sources, options) if options.window else _clips(predictor, sources)
+    write = _writer(options)
+    bar = Progress(len(sources), "files", "predict", sys.stderr) if len(sources) > BATCH_SIZE else None
+    failed = False
+    with bar or nullcontext():
+        for result in results:
+            if result.problem is not None:
+                failed = True
+                tqdm.write(f"{result.name}: {result.problem}", file=sys.stderr)
+            for line in result.lines:
+                write(line)
+            if bar:
+                bar.update(1)
+    if failed:
+        sys.exit(1)
+
+
+def _options(arguments: Sequence[str]) -> Namespace:
+    options = parser("predict")
+    options.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, a folder, or - for standard input")
+    options.add_argument("--model", type=Path, default=MODEL, help=f"the model to use; the default is {MODEL}")
+    formats = options.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print a JSON object for each line")
+    formats.add_argument("--csv", action="store_true", help="print CSV")
+    options.add_argument(
+        "--window", action="store_true", help="listen to whole recordings, and print when which word is heard"
+    )
+    options.add_argument("--hop", type=float, default=0.1, help="seconds between windows; the default is 0.1")
+    options.add_argument(
+        "--threshold", type=float, default=0.8, help="the least probability of a word; the default is 0.8"
+    )
+    args = options.parse_args(arguments)
+    if args.hop <= 0:
+        raise PipelineError(f"--hop must be above 0, is {args.hop:g}")
+    return args
+
+
+def _sources(path: str) -> Iterator[Source]:
+    """Yield the recording at `path`, or the recordings in it if it is a folder, sorted."""
+    if path == STDIN:
+        yield path, sys.stdin.buffer.read
+    elif os.path.isdir(path):
+        for folder, subfolders, names in os.walk(path):
+            subfolders.sort()
+            for name in sorted(names):
+                if name.lower().endswith(AUDIO_SUFFIXES):
+                    file = Path(folder, name)
+                    yield str(file), file.read_bytes
+    else:
+        yield path, Path(path).read_bytes
+
+
+def _clips(predictor: Predictor, sources: list[Source]) -> Iterator[Result]:
+    """Yield the prediction for each recording's beginning, as long as a training clip."""
+    cut = 0
+    remaining = iter(sources)
+    while batch := list(islice(remaining, BATCH_SIZE)):
+        for prediction in predictor.contents(batch):
+            cut += prediction.is_cut
+            lines = [] if prediction.problem else [_prediction(prediction, predictor.labels)]
+            yield Result(prediction.path, lines, prediction.problem)
+    if cut:
+        tqdm.write(
+            f"{cut} of {len(sources)} recordings are longer than {predictor.description.audio.duration:g} s,"
+            " and only their beginning was classified: add --window to listen to all of it",
+            file=sys.stderr,
+        )
+
+
+def _prediction(prediction: Prediction, labels: list[str]) -> Line:
+    ranked = [f"{label} {probability:.3f}" for label, probability in prediction.probabilities.items()]
+    others = f"  ({', '.join(ranked[1:3])})" if ranked[1:] else ""
+    return Line(
+        f"{prediction.path}  {ranked[0]}{others}",
+        {
+            "file": prediction.path,
+            "label": prediction.label,
+            "probability": prediction.probability,
+            "probabilities": {label: prediction.probabilities[label] for label in labels},
+        },
+    )
+
+
+def _windows(predictor: Predictor, sources: list[Source], options: Namespace) -> Iterator[Result]:
+    """Yield the words in each recording."""
+    for name, read in sources:
+        try:
+            words = predictor.listen(read(), hop=options.hop, threshold=options.threshold)
+        except OSError as error:
+            yield Result(name, [], error.strerror)
+        except Undecodable as reason:
+            yield Result(name, [], str(reason))
+        else:
+            yield Result(name, [_word(name, word) for word in words])
+
+
+def _word(name: str, word: Heard) -> Line:
+    text = f"{name}  {word.start:.2f} to {word.end:.2f} s  {word.label} {word.probability:.3f}"
+    return Line(text, {"file": name, **word._asdict()})
+
+
+def _writer(options: Namespace) -> Callable[[Line], None]:
+    """Return the function that prints a line in the chosen format. tqdm prints it above the progress bar."""
+    if options.json:
+        return lambda line: tqdm.write(json.dumps(line.record, ensure_ascii=False))
+    return _table() if options.csv else lambda line: tqdm.write(line.text)
+
+
+def _table() -> Callable[[Line], None]:
+    """Return the function that prints a line as a row of CSV, and the header before the first."""
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="")
+    header: list[str] = []
+
+    def show(cells: list[Any]) -> None:
+        rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells])
+        tqdm.write(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+
+    def write(line: Line) -> None:
+        record = dict(line.record)
+        probabilities = record.pop("probabilities", {})
+        if not header:
+            header.extend([*record, *probabilities])
+            show(header)
+        show([*record.values(), *probabilities.values()])
+
+    return write

@@ -1,0 +1,68 @@
+"""What a model says of itself: its labels, the sound that it takes, its parameters, and licences.
+
+Every exported file carries this as JSON, and so does `models/model.keras`. A .keras file is a zip archive,
+and contains it in metadata.json. So does a .tflite file, which LiteRT allows to have a zip archive at its
+end: `unzip -p model.tflite metadata.json` prints it.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+METADATA, LABELS = "metadata.json", "labels.txt"
+# The folder in a SavedModel for files that TensorFlow does not read.
+EXTRA = "assets.extra"
+
+
+class Sound(BaseModel):
+    """The waveforms that a model takes."""
+
+    sample_rate: int  # Hz
+    duration: float  # seconds
+    padding: str  # how shorter recordings were padded in training, `edge` or `constant`
+
+    @property
+    def samples(self) -> int:
+        """The number of samples in a waveform."""
+        return round(self.sample_rate * self.duration)
+
+
+class Named(BaseModel):
+    """A section of params.yaml: its name and its parameters."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class Licence(BaseModel):
+    """The licence of a part of the model."""
+
+    part: str
+    licence: str
+    source: str
+
+
+class Description(BaseModel):
+    """What a model says of itself."""
+
+    labels: list[str]
+    audio: Sound
+    feature: Named
+    model: Named
+    train: dict[str, Any]
+    licences: list[Licence]
+
+    def texts(self) -> dict[str, str]:
+        """Return the content of the files that describe the model, by their names."""
+        content = json.dumps(self.model_dump(), indent=2, ensure_ascii=False)
+        return {METADATA: content + "\n", LABELS: "".join(f"{label}\n" for label in self.labels)}
+
+
+def append(description: Description, path: Path) -> None:
+    """Append the description to the .tflite file at `path`, as a zip archive whose bytes have no date."""
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in description.texts().items():
+            archive.writestr(zipfile.ZipInfo(name), text)

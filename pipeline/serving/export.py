@@ -1,0 +1,284 @@
+"""Export a trained model: waveform in, probabilities out, in formats that run without this project.
+
+The feature's layer, the network and a softmax become one graph without variables, and each format is
+converted from it:
+
+==============  ================  ===============================================================
+format          path              content
+==============  ================  ===============================================================
+`saved_model`   `saved_model/`    float32; a second signature takes the bytes of a WAV file
+`litert`        `model.tflite`    float32
+`litert_int8`   `model_int8.tflite`  the network in int8, the front end in float32
+`onnx`          `model.onnx`      float32
+`micro`         `micro/`          for micro-controllers: the front end in float32, the network in
+                                  int8, each also as a C array
+==============  ================  ===============================================================
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.features import FRONT_END
+from pipeline.params import Section
+from pipeline.progress import quietly
+from pipeline.serving import micro
+from pipeline.serving.backends import INPUT, OUTPUT, SIGNATURE
+from pipeline.serving.description import EXTRA, Description, append
+
+Format = Literal["saved_model", "litert", "litert_int8", "onnx", "micro"]
+# Formats in which the network computes in float32, and so like Keras.
+EXACT: tuple[Format, ...] = ("saved_model", "litert", "onnx")
+PATHS: dict[Format, str] = {
+    "saved_model": "saved_model",
+    "litert": "model.tflite",
+    "litert_int8": "model_int8.tflite",
+    "onnx": "model.onnx",
+    "micro": "micro",
+}
+# The version of ONNX's operators. onnxruntime has known it since 2023.
+OPSET = 18
+# The name of the front end's output in the files for micro-controllers.
+FEATURE = "feature"
+
+
+class Export(Section):
+    """`export`: which formats are written, and what int8 may cost."""
+
+    formats: list[Format]
+    calibration_clips: int = Field(ge=1)
+    max_int8_loss: float = Field(ge=0, le=1)
+
+
+class Exporter:
+    """Writes a model in several formats.
+
+    Args:
+        network: a Keras model: features (clips, frames, bins) → logits (clips, labels).
+        layer: the feature's layer: waveforms (clips, samples) → features.
+        description: of the model, which each artefact carries.
+        calibration: waveforms (clips, samples) of training clips, by which the ranges of int8 are chosen.
+    """
+
+    def __init__(
+        self, network: Any, layer: Any, description: Description, calibration: NDArray[np.float32]
+    ) -> None:
+        import keras
+
+        self.network = portable(network)
+        self._layer = layer
+        self._description = description
+        self._calibration = calibration
+        waveforms = keras.Input(layer.input_shape[1:], name=INPUT)
+        softmax = keras.layers.Softmax(name=OUTPUT)
+        model = keras.Model(waveforms, softmax(self.network(layer(waveforms))))
+        self._frozen = _frozen(model, (None, *layer.input_shape[1:]))
+
+    def write(self, name: Format, path: Path) -> None:
+        """Write the format `name` to `path`, a file or a folder.
+
+        Raises an exception of the format's converter if that cannot convert the model.
+        """
+        writers: dict[Format, Callable[[Path], None]] = {
+            "saved_model": self._saved_model,
+            "litert": self._litert,
+            "litert_int8": self._litert_int8,
+            "onnx": self._onnx,
+            "micro": self._micro,
+        }
+        with quietly():
+            writers[name](path)
+
+    def _litert(self, path: Path) -> None:
+        path.write_bytes(_converter(self._frozen).convert())
+        append(self._description, path)
+
+    def _litert_int8(self, path: Path) -> None:
+        import tensorflow as tf
+
+        converter = _converter(self._frozen)
+        front_end = [name for name in _tensors(converter.convert()) if FRONT_END in name]
+        _calibrate(converter, self._calibration)
+        # This class also looks for the operations that lose most in int8, by running these clips.
+        quantizer = tf.lite.experimental.QuantizationDebugger(
+            converter=converter,
+            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=front_end),
+            debug_dataset=lambda: iter([[self._calibration[:1]]]),
+        )
+        path.write_bytes(quantizer.get_nondebug_quantized_model())
+        append(self._description, path)
+
+    def _onnx(self, path: Path) -> None:
+        import onnx
+        import tf2onnx
+
+        frozen = self._frozen
+        model, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            input_names=[frozen.inputs[0].name],
+            output_names=[frozen.outputs[0].name],
+            opset=OPSET,
+        )
+        _rename(model.graph, {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: OUTPUT})
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "clips"
+        onnx.helper.set_model_props(model, self._description.texts())
+        onnx.checker.check_model(model)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def _saved_model(self, path: Path) -> None:
+        import tensorflow as tf
+
+        sound, frozen = self._description.audio, self._frozen
+        labels = np.array(self._description.labels)
+
+        def outputs(waveforms: Any) -> dict[str, Any]:
+            probabilities = tf.reshape(frozen(waveforms)[0], (-1, len(labels)))
+            return {OUTPUT: probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
+
+        class Served(tf.Module):  # type: ignore[misc]
+            @tf.function(input_signature=[tf.TensorSpec((None, sound.samples), tf.float32, INPUT)])  # type: ignore[untyped-decorator]
+            def waveforms(self, waveforms: Any) -> dict[str, Any]:
+                return outputs(waveforms)
+
+            @tf.function(input_signature=[tf.TensorSpec((), tf.string, "wav")])  # type: ignore[untyped-decorator]
+            def wav(self, wav: Any) -> dict[str, Any]:
+                return outputs(_decode_wav(wav, sound)[None])
+
+        served = Served()
+        tf.saved_model.save(served, str(path), {SIGNATURE: served.waveforms, "wav": served.wav})
+        # This file contains a random number, and nothing that is needed to load the model.
+        (path / "fingerprint.pb").unlink()
+        (path / EXTRA).mkdir()
+        for name, text in self._description.texts().items():
+            (path / EXTRA / name).write_text(text, encoding="utf-8")
+
+    def _micro(self, path: Path) -> None:
+        import keras
+
+        path.mkdir()
+        one_clip = (1, *self._layer.input_shape[1:])
+        front_end = _converter(_frozen(self._layer, one_clip), output=FEATURE).convert()
+        features = self._layer.predict(self._calibration, verbose=0)
+        feature = keras.Input(batch_shape=(1, *features.shape[1:]), name=FEATURE)
+        softmax = keras.layers.Softmax(name=OUTPUT)
+        network = keras.Model(feature, softmax(self.network(feature)))
+        converter = _converter(_frozen(network, feature.shape), name=FEATURE)
+        _calibrate(converter, features)
+        _in_int8(converter)
+        micro.write(path, front_end, converter.convert(), self._description)
+
+
+def portable(network: Any) -> Any:
+    """Return the network with layers that every format has: in float32, and recurrent ones unrolled."""
+    config = network.get_config()
+    rewritten = _rewritten(config)
+    if rewritten == config:
+        return network
+    copy = type(network).from_config(rewritten)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _rewritten(config: Any) -> Any:
+    if isinstance(config, (list, tuple)):
+        return type(config)(_rewritten(value) for value in config)
+    if not isinstance(config, dict):
+        return config
+    changed = {key: _rewritten(value) for key, value in config.items()}
+    if "unroll" in changed:
+        # Even outside of training, dropout of a recurrent layer is in the graph.
+        changed |= {"unroll": True, "dropout": 0.0, "recurrent_dropout": 0.0}
+    if changed.get("class_name") == "DTypePolicy":
+        changed["config"] = {"name": "float32"}
+    return changed
+
+
+def _frozen(model: Any, shape: tuple[int | None, ...]) -> Any:
+    """Return `model` as a concrete function of an input of that shape, without variables.
+
+    It returns a list with one output, whose name is lost.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    function = tf.function(lambda values: model(values, training=False))
+    return convert_variables_to_constants_v2(
+        function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    )
+
+
+def _converter(frozen: Any, *, name: str = INPUT, output: str = OUTPUT) -> Any:
+    """Return LiteRT's converter for a frozen function, with the names of its input and its output."""
+    import tensorflow as tf
+
+    named = tf.function(lambda values: {output: frozen(values)[0]})
+    spec = tf.TensorSpec(frozen.inputs[0].shape, tf.float32, name)
+    return tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function(spec)], tf.Module())
+
+
+def _calibrate(converter: Any, clips: NDArray[np.float32]) -> None:
+    """Make `converter` use int8 where it can, with ranges from `clips`."""
+    import tensorflow as tf
+
+    def inputs() -> Iterator[list[NDArray[np.float32]]]:
+        for clip in clips:
+            yield [clip[None]]
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = inputs
+
+
+def _in_int8(converter: Any) -> None:
+    """Make `converter` use nothing but int8, also for input and output."""
+    import tensorflow as tf
+
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+
+
+def _tensors(model: bytes) -> list[str]:
+    """Return the names of all tensors in a .tflite file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return [tensor["name"] for tensor in Interpreter(model_content=model).get_tensor_details()]
+
+
+def _decode_wav(content: Any, sound: Any) -> Any:
+    """Return the waveform (samples,) in the bytes of a WAV file, as `pipeline.corpus.audio.decode` does."""
+    import tensorflow as tf
+
+    recording, rate = tf.audio.decode_wav(content)
+    tf.debugging.assert_equal(
+        rate, sound.sample_rate, f"the sample rate must be {sound.sample_rate} Hz: resample the file"
+    )
+    mono = tf.reduce_mean(recording, axis=1)[: sound.samples]
+    missing = sound.samples - tf.size(mono)
+    fill = mono[-1:] if sound.padding == "edge" else tf.zeros(1)
+    return tf.ensure_shape(tf.concat([mono, tf.repeat(fill, missing)], axis=0), (sound.samples,))
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Rename values of an ONNX graph."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+
+
+def converter_error() -> type[Exception]:
+    """Return the class of the exception that says that LiteRT's converter cannot convert a model."""
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    return ConverterError  # type: ignore[no-any-return]
+
+
+def size(path: Path) -> int:
+    """Return the bytes of the file or of all files in the folder at `path`."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

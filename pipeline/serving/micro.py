@@ -1,0 +1,102 @@
+"""The files for micro-controllers: two models as .tflite and as C arrays.
+
+The front end computes the feature of one waveform, in float32. The network takes this feature as int8 and
+returns int8 probabilities. A device that computes the feature itself needs only the network.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.serving.description import Description
+
+FRONT_END, NETWORK = "front_end.tflite", "network.tflite"
+SOURCE, HEADER = "model.cc", "model.h"
+PER_LINE = 16
+
+
+def write(folder: Path, front_end: bytes, network: bytes, description: Description) -> None:
+    """Write the models, the C source and header with both, and what they say of themselves."""
+    (folder / FRONT_END).write_bytes(front_end)
+    (folder / NETWORK).write_bytes(network)
+    arrays = {"front_end": front_end, "network": network}
+    (folder / HEADER).write_text(_header(arrays, description), encoding="utf-8")
+    (folder / SOURCE).write_text(_source(arrays, description), encoding="utf-8")
+    for name, text in description.texts().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _header(arrays: dict[str, bytes], description: Description) -> str:
+    sound = description.audio
+    lines = [
+        "// front_end: float32 waveform (1, samples) -> float32 feature (1, frames, bins).",
+        "// network: int8 feature -> int8 probabilities (1, labels). The scales are in the model.",
+        "// The licences are in metadata.json.",
+        "#pragma once",
+        "",
+        f"constexpr int sample_rate = {sound.sample_rate};  // Hz",
+        f"constexpr int num_samples = {sound.samples};",
+        f"constexpr int num_labels = {len(description.labels)};",
+        "extern const char* const labels[num_labels];",
+        *(f"extern const unsigned char {name}[{len(content)}];" for name, content in arrays.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source(arrays: dict[str, bytes], description: Description) -> str:
+    # JSON's way to quote is C's, except of characters beyond ASCII, which C takes as they are.
+    labels = ", ".join(_quoted(label) for label in description.labels)
+    lines = [f'#include "{HEADER}"', "", f"const char* const labels[num_labels] = {{{labels}}};"]
+    for name, content in arrays.items():
+        lines.append(f"alignas(16) const unsigned char {name}[{len(content)}] = {{")
+        for start in range(0, len(content), PER_LINE):
+            lines.append("".join(f"{byte}," for byte in content[start : start + PER_LINE]))
+        lines.append("};")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(label: str) -> str:
+    return '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def run(folder: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities (clips, labels) of `waveforms` (clips, samples) by both models, under LiteRT."""
+    features = Model((folder / FRONT_END).read_bytes())
+    network = Model((folder / NETWORK).read_bytes())
+    return np.concatenate([network(features(waveform[None])) for waveform in waveforms])
+
+
+class Model:
+    """A .tflite model under LiteRT's interpreter that takes and returns float32, whatever it computes in."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=content, num_threads=1)
+        self._interpreter.allocate_tensors()
+        self.input = self._interpreter.get_input_details()[0]
+        self.output = self._interpreter.get_output_details()[0]
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the output for `values`, whose shape is the model's."""
+        self._interpreter.set_tensor(self.input["index"], quantized(values, self.input))
+        self._interpreter.invoke()
+        return dequantized(self._interpreter.get_tensor(self.output["index"]), self.output)
+
+
+def quantized(values: NDArray[np.float32], details: dict[str, Any]) -> NDArray[Any]:
+    """Return `values` in the type of the tensor with these `details`."""
+    if details["dtype"] != np.int8:
+        return values
+    scale, zero_point = details["quantization"]
+    return np.clip(np.rint(values / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+
+
+def dequantized(values: NDArray[Any], details: dict[str, Any]) -> NDArray[np.float32]:
+    """Return `values`, of the tensor with these `details`, as float32."""
+    if details["dtype"] != np.int8:
+        return np.asarray(values, np.float32)
+    scale, zero_point = details["quantization"]
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)

@@ -1,0 +1,58 @@
+"""How fast exported models are on this machine: one clip at a time, and in batches."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.serving import backends
+
+# One clip is classified so often, or for as long, whichever ends first.
+CALLS, SECONDS = 500, 1.0
+BATCH_SIZE = 64
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+
+class Speed(NamedTuple):
+    """The speed of a model, with one thread, after a first call."""
+
+    median_ms: float  # for one clip
+    p95_ms: float  # the 95th percentile
+    clips_per_second: float  # in batches of 64
+
+
+def measure(paths: dict[str, Path]) -> dict[str, Speed]:
+    """Return the speed of each model. They run in another process, where TensorFlow has only one thread."""
+    command = [sys.executable, "-m", __name__, json.dumps({name: str(path) for name, path in paths.items()})]
+    result = subprocess.run(
+        command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return {name: Speed(*speed) for name, speed in json.loads(result.stdout).items()}
+
+
+def _measure(path: Path) -> Speed:
+    model = backends.load(path, threads=1)
+    clips = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, model.description.audio.samples))
+    clips = clips.astype(np.float32)
+    ms = 1000 * np.array(_times(model.run, clips[:1]))
+    batches = _times(model.run, clips)
+    return Speed(float(np.median(ms)), float(np.quantile(ms, 0.95)), BATCH_SIZE / float(np.median(batches)))
+
+
+def _times(run: backends.Run, clips: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> list[float]:
+    run(clips)
+    times: list[float] = []
+    while len(times) < CALLS and sum(times) < SECONDS:
+        start = time.perf_counter()
+        run(clips)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: _measure(Path(path)) for name, path in json.loads(sys.argv[1]).items()}))

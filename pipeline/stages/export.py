@@ -1,0 +1,145 @@
+"""models/model.keras → models/export, results/export.json: the model in other formats, and proof that they agree."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import params
+from pipeline.errors import PipelineError, run
+from pipeline.features import Feature, NoLayerError
+from pipeline.files import atomic_write, write_json
+from pipeline.learning import evaluation, runtime, saving, timings
+from pipeline.learning.batches import Subset, load_subset
+from pipeline.serving import backends, micro, speed
+from pipeline.serving.description import Description
+from pipeline.serving.export import EXACT, PATHS, Export, Exporter, Format, converter_error, size
+from pipeline.store.current import open_current
+from pipeline.store.layout import Rows
+from pipeline.store.reader import rows
+
+MODEL = Path("models/model.keras")
+FOLDER = Path("models/export")
+RESULT = Path("results/export.json")
+# The largest difference of a probability between float32 formats and Keras.
+MAX_DIFFERENCE = 1e-4
+DIGITS = 6
+BATCH_SIZE = 64
+
+
+def main() -> None:
+    """Export the model, and compare each format with Keras on every test clip."""
+    settings = params.read("export", Export)
+    feature = params.read("feature", str)
+    load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    test, train = load("test"), load("train")
+    waveforms = open_current(Path("data/waveforms.h5"), None, same_clips_as=test.store)
+    description = Description.model_validate(saving.description(MODEL))
+    with atomic_write(FOLDER) as part:
+        part.mkdir()
+        for name, text in description.texts().items():
+            (part / name).write_text(text, encoding="utf-8")
+        results: dict[str, Any] = {}
+        if settings.formats:
+            precision = saving.precision(MODEL)
+            runtime.start(seed=0, precision=precision)
+            import keras
+
+            network = keras.models.load_model(MODEL)
+            try:
+                exporter = _exporter(network, description, rows(waveforms), train, settings)
+            except NoLayerError as error:
+                print(f"nothing is exported: {error}")
+                results["reason"] = str(error)
+            else:
+                # In mixed precision the network computes other values than in float32.
+                expected = evaluation.predict(network if precision == "float32" else exporter.network, test)
+                check = partial(_check, rows(waveforms), test, expected, settings)
+                for name in settings.formats:
+                    results[name] = _written(exporter, name, part / PATHS[name], check)
+    write_json(RESULT, results)
+    _measure(results)
+
+
+def _exporter(
+    network: Any, description: Description, waveforms: Rows, train: Subset, settings: Export
+) -> Exporter:
+    sound = description.audio
+    layer = Feature.restore(description.feature.params).layer(sound.sample_rate, sound.samples)
+    # The clips are sorted by label, so these are of all labels.
+    count = min(settings.calibration_clips, len(train.rows))
+    chosen = train.rows[np.linspace(0, len(train.rows) - 1, count).astype(int)]
+    return Exporter(network, layer, description, waveforms[chosen])
+
+
+def _written(
+    exporter: Exporter, name: Format, path: Path, check: Callable[[Format, Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write one format; return its scores and its size, or the reason why its converter cannot write it."""
+    try:
+        exporter.write(name, path)
+        return {**check(name, path), "bytes": size(path)}
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, converter_error()) as error:
+        reason = str(error).strip().splitlines()[0]
+        print(f"{name} cannot be written: {reason}")
+        return {"reason": reason}
+
+
+def _check(
+    waveforms: Rows, test: Subset, expected: NDArray[np.float64], settings: Export, name: Format, path: Path
+) -> dict[str, Any]:
+    """Return how far the format's probabilities of the test clips are from Keras's, and its accuracy.
+
+    Raises PipelineError if that is more than its bound.
+    """
+    model = partial(micro.run, path) if name == "micro" else backends.load(path, threads=1).run
+    batches = [test.rows[start : start + BATCH_SIZE] for start in range(0, len(test.rows), BATCH_SIZE)]
+    probabilities = np.concatenate([model(waveforms[batch]) for batch in batches])
+    differences = np.abs(probabilities - expected).max(axis=1)
+    worst = int(differences.argmax())
+    if name in EXACT and not differences[worst] <= MAX_DIFFERENCE:
+        raise PipelineError(
+            f"{name} is not what was trained: a probability of the clip {test.clips[worst]} differs by"
+            f" {differences[worst]:.2g} from that of {MODEL}, expected at most {MAX_DIFFERENCE:g}: if the"
+            " feature is yours, compare its graph with its kernel; else remove the format from"
+            " params.yaml: export.formats"
+        )
+    right, was_right = (guess.argmax(axis=1) == test.targets for guess in (probabilities, expected))
+    lost = int(was_right.sum() - right.sum())
+    if name not in EXACT and lost > max(1, settings.max_int8_loss * len(right)):
+        wrong = test.clips[int((was_right & ~right).argmax())]
+        raise PipelineError(
+            f"{name} gets {lost} of {len(right)} test clips wrong that {MODEL} gets right, the first of them"
+            f" {wrong}, more than a share of {settings.max_int8_loss:g}: raise params.yaml:"
+            " export.max_int8_loss or export.calibration_clips, or remove the format from export.formats"
+        )
+    # Rounded up, so that 0 means equal.
+    rounded = math.ceil(float(differences[worst]) * 10**DIGITS) / 10**DIGITS
+    return {"max_difference": rounded, "accuracy": round(float(right.mean()), DIGITS)}
+
+
+def _measure(results: dict[str, Any]) -> None:
+    """Print a table of the formats, with their speeds on this machine, and record the speeds."""
+    written = {name: scores for name, scores in results.items() if "bytes" in scores}
+    speeds = speed.measure({name: FOLDER / PATHS[name] for name in written if name != "micro"})  # type: ignore[index]
+    timings.note_speeds(MODEL, speeds)
+    print(f"{'format':<12} {'bytes':>10}  accuracy  difference  one clip (median, 95 %)   clips/s")
+    for name, scores in written.items():
+        measured = speeds.get(name)
+        times = (
+            f"{measured.median_ms:8.2f} ms, {measured.p95_ms:.2f} ms {measured.clips_per_second:12,.0f}"
+            if measured
+            else ""
+        )
+        print(
+            f"{name:<12} {scores['bytes']:>10,}  {scores['accuracy']:8.3f}  {scores['max_difference']:10.6f}"
+            f"  {times}"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

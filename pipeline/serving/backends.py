@@ -66,7 +66,9 @@ def _litert(path: Path, threads: int) -> tuple[Run, Any]:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(str(path), num_threads=threads)
+        with quietly():
+            interpreter = Interpreter(str(path), num_threads=threads)
+            interpreter.allocate_tensors()
         signatures = interpreter.get_signature_list()
     except (ValueError, RuntimeError) as error:
         raise PipelineError(f"{path} is not a LiteRT model: {error}: export it again") from None

@@ -124,6 +124,7 @@ class Exporter:
             opset=OPSET,
         )
         _rename(model.graph, {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: OUTPUT})
+        _renumber(model.graph)
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "clips"
         onnx.helper.set_model_props(model, self._description.texts())
@@ -263,12 +264,32 @@ def _decode_wav(content: Any, sound: Any) -> Any:
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Rename values of an ONNX graph."""
+    """Rename nodes and values of an ONNX graph."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    for value in (*graph.input, *graph.output):
-        value.name = names.get(value.name, value.name)
+    for named in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        named.name = names.get(named.name, named.name)
+
+
+def _renumber(graph: Any) -> None:
+    """Number constants and other numbered names of an ONNX graph by where they are used.
+
+    tf2onnx numbers them in no fixed order, and of equal constants it keeps any one.
+    """
+    constants = {constant.name for constant in graph.initializer}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        for name in (node.name, *node.input, *node.output):
+            stem, _, number = name.rpartition("__")
+            if name in constants:
+                names.setdefault(name, f"constant__{len(names)}")
+            elif stem and number.isdecimal():
+                names.setdefault(name, f"{stem}__{len(names)}")
+    _rename(graph, names)
+    ordered = sorted(graph.initializer, key=lambda constant: constant.name)
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
 
 
 def converter_error() -> type[Exception]:
@@ -279,6 +300,8 @@ def converter_error() -> type[Exception]:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of the file or of all files in the folder at `path`."""
+    """Return the bytes of the file or the folder at `path`, as they are where the model runs."""
+    if path.name == PATHS["micro"]:
+        return micro.size(path)
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.progress import quietly
 from pipeline.serving.description import Description
 
 FRONT_END, NETWORK = "front_end.tflite", "network.tflite"
@@ -61,6 +62,11 @@ def _quoted(label: str) -> str:
     return '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def size(folder: Path) -> int:
+    """Return the bytes of both models, as they are on a device."""
+    return sum((folder / name).stat().st_size for name in (FRONT_END, NETWORK))
+
+
 def run(folder: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probabilities (clips, labels) of `waveforms` (clips, samples) by both models, under LiteRT."""
     features = Model((folder / FRONT_END).read_bytes())
@@ -74,8 +80,9 @@ class Model:
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_content=content, num_threads=1)
-        self._interpreter.allocate_tensors()
+        with quietly():
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
         self.input = self._interpreter.get_input_details()[0]
         self.output = self._interpreter.get_output_details()[0]
 

@@ -7,7 +7,7 @@ import termios
 
 import pytest
 
-from pipeline.progress import Progress
+from pipeline.progress import Progress, quietly
 from tests.project import ROOT
 
 
@@ -43,3 +43,33 @@ def test_a_terminal_gets_a_bar() -> None:
     os.close(ours)
     assert "decode: 100%" in text
     assert "3/3" in text
+
+
+def test_quietly_hides_what_libraries_write() -> None:
+    """Python and C code write to standard error in the block, and nothing of it appears; later text does."""
+    code = """if True:
+        import os, sys
+        from pipeline.progress import quietly
+        with quietly():
+            print("from Python", file=sys.stderr, flush=True)
+            os.write(2, b"from C")
+        os.write(2, b"after")
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stderr == "after"
+
+
+def test_quietly_shows_everything_if_the_block_raises(capfd: pytest.CaptureFixture[str]) -> None:
+    """If the block raises, what was hidden is written after all, in order, and the error goes on."""
+
+    def fail() -> None:
+        os.write(2, b"a hint\nfrom a library\n")
+        raise ImportError("no library")
+
+    with pytest.raises(ImportError, match="no library"), quietly():
+        fail()
+    assert capfd.readouterr().err == "a hint\nfrom a library\n"
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"

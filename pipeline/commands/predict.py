@@ -71,8 +71,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str]) -> Namespace:
     options = parser("predict")
-    options.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, a folder, or - for standard input")
-    options.add_argument("--model", type=Path, default=MODEL, help=f"the model to use; the default is {MODEL}")
+    options.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, a folder, or - for stdin")
+    options.add_argument("--model", type=Path, default=MODEL, help=f"by default {MODEL}")
     formats = options.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print a JSON object for each line")
     formats.add_argument("--csv", action="store_true", help="print CSV")
@@ -93,7 +93,7 @@ def _sources(path: str) -> Iterator[Source]:
     """Yield the recording at `path`, or the recordings in it if it is a folder, sorted."""
     if path == STDIN:
         yield path, sys.stdin.buffer.read
-    elif os.path.isdir(path):
+    elif Path(path).is_dir():
         for folder, subfolders, names in os.walk(path):
             subfolders.sort()
             for name in sorted(names):

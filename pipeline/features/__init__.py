@@ -9,8 +9,9 @@ on the processor and on the number of rows and threads, and no NumPy function th
 processor and does not round exactly: exp, log10, powers, and abs of complex numbers. The same holds for the
 way back, from a feature to the spectrum that has it.
 
-A feature exists twice, side by side: as a `kernel` in NumPy, which fills the stores, and as a `graph` of Keras
-operations, which exported models contain. The two are equal up to rounding, and a test compares them.
+A feature exists twice, side by side: as a `kernel` in NumPy, which fills the stores, and as a `graph` of
+Keras operations, which exported models contain. Both compute the same up to rounding, and a test compares
+them.
 """
 
 import math
@@ -141,6 +142,7 @@ class Feature(Plugin):
             products, sums and other plain operations, because few converters know a Fourier transform.
         """
         del waveforms, sample_rate
+        return None
 
     def layer(self, sample_rate: int, samples: int) -> Any:
         """Return a Keras model, to be used as a layer: waveforms (clips, samples) → the feature as stored.
@@ -308,9 +310,7 @@ class Spectra:
         x = product(ops.transpose(x, (0, 1, 3, 2)), _real(np.hstack([first, -1j * first])))
         real, imaginary = x[..., :half], x[..., half:]
         cosines, sines = _real(twiddles), _real(-1j * twiddles)
-        x = ops.concatenate(
-            [real * cosines - imaginary * sines, real * sines + imaginary * cosines], axis=2
-        )
+        x = ops.concatenate([real * cosines - imaginary * sines, real * sines + imaginary * cosines], axis=2)
         x = ops.transpose(x, (0, 1, 3, 2))
         x = product(x, _real(np.block([[second, -1j * second], [1j * second, second]])))
         power = ops.square(x[..., :columns]) + ops.square(x[..., columns:])

@@ -14,8 +14,13 @@ METADATA = "metadata.json"
 def save(model: Any, path: Path, description: dict[str, Any] | None = None) -> None:
     """Write `model` to `path`, a .keras file whose bytes depend only on the model and its description.
 
-    `description` is JSON. It is added to the file's metadata, which Keras does not read. Keras writes the time into the file's metadata and into the zip archive around it, and memory addresses
+    Keras writes the time into the file's metadata and into the zip archive around it, and memory addresses
     into its config to mark shared objects. The time is removed, and the addresses are numbered.
+
+    Args:
+        model: the Keras model.
+        path: of the file.
+        description: JSON that is added to the file's metadata. Keras ignores it.
     """
     with atomic_write(path) as part:
         dated = part.with_suffix(".keras")

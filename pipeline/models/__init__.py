@@ -12,7 +12,6 @@ from pydantic import Field
 
 from pipeline.params import Plugin
 
-
 PROJECT = "speech-command-pipeline"
 
 

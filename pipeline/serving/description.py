@@ -8,7 +8,7 @@ end: `unzip -p model.tflite metadata.json` prints it.
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -22,7 +22,7 @@ class Sound(BaseModel):
 
     sample_rate: int  # Hz
     duration: float  # seconds
-    padding: str  # how shorter recordings were padded in training, `edge` or `constant`
+    padding: Literal["edge", "constant"]  # how shorter recordings are padded
 
     @property
     def samples(self) -> int:

@@ -46,6 +46,10 @@ OPSET = 18
 FEATURE = "feature"
 
 
+class CannotConvertError(Exception):
+    """Why a model cannot be converted to a format."""
+
+
 class Export(Section):
     """`export`: which formats are written, and what int8 may cost."""
 
@@ -81,8 +85,10 @@ class Exporter:
     def write(self, name: Format, path: Path) -> None:
         """Write the format `name` to `path`, a file or a folder.
 
-        Raises an exception of the format's converter if that cannot convert the model.
+        Raises CannotConvertError if the converter of this format does not know something in the model.
         """
+        from tensorflow.lite.python.convert_phase import ConverterError
+
         writers: dict[Format, Callable[[Path], None]] = {
             "saved_model": self._saved_model,
             "litert": self._litert,
@@ -90,8 +96,11 @@ class Exporter:
             "onnx": self._onnx,
             "micro": self._micro,
         }
-        with quietly():
-            writers[name](path)
+        try:
+            with quietly():
+                writers[name](path)
+        except ConverterError as error:
+            raise CannotConvertError(_first_line(error)) from None
 
     def _litert(self, path: Path) -> None:
         path.write_bytes(_converter(self._frozen).convert())
@@ -117,18 +126,22 @@ class Exporter:
         import tf2onnx
 
         frozen = self._frozen
-        model, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
-            input_names=[frozen.inputs[0].name],
-            output_names=[frozen.outputs[0].name],
-            opset=OPSET,
-        )
+        try:
+            model, _ = tf2onnx.convert.from_graph_def(
+                frozen.graph.as_graph_def(),
+                input_names=[frozen.inputs[0].name],
+                output_names=[frozen.outputs[0].name],
+                opset=OPSET,
+            )
+            # tf2onnx writes an operation that it does not know as it is.
+            onnx.checker.check_model(model)
+        except (ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+            raise CannotConvertError(_first_line(error)) from None
         _rename(model.graph, {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: OUTPUT})
         _renumber(model.graph)
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "clips"
         onnx.helper.set_model_props(model, self._description.texts())
-        onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
 
     def _saved_model(self, path: Path) -> None:
@@ -208,9 +221,7 @@ def _frozen(model: Any, shape: tuple[int | None, ...]) -> Any:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = tf.function(lambda values: model(values, training=False))
-    return convert_variables_to_constants_v2(
-        function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    )
+    return convert_variables_to_constants_v2(function.get_concrete_function(tf.TensorSpec(shape, tf.float32)))
 
 
 def _converter(frozen: Any, *, name: str = INPUT, output: str = OUTPUT) -> Any:
@@ -292,11 +303,8 @@ def _renumber(graph: Any) -> None:
     graph.initializer.extend(ordered)
 
 
-def converter_error() -> type[Exception]:
-    """Return the class of the exception that says that LiteRT's converter cannot convert a model."""
-    from tensorflow.lite.python.convert_phase import ConverterError
-
-    return ConverterError  # type: ignore[no-any-return]
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def size(path: Path) -> int:

@@ -52,9 +52,8 @@ def _source(arrays: dict[str, bytes], description: Description) -> str:
     lines = [f'#include "{HEADER}"', "", f"const char* const labels[num_labels] = {{{labels}}};"]
     for name, content in arrays.items():
         lines.append(f"alignas(16) const unsigned char {name}[{len(content)}] = {{")
-        for start in range(0, len(content), PER_LINE):
-            lines.append("".join(f"{byte}," for byte in content[start : start + PER_LINE]))
-        lines.append("};")
+        rows = (content[start : start + PER_LINE] for start in range(0, len(content), PER_LINE))
+        lines += ["".join(f"{byte}," for byte in row) for row in rows] + ["};"]
     return "\n".join(lines) + "\n"
 
 
@@ -68,7 +67,7 @@ def size(folder: Path) -> int:
 
 
 def run(folder: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities (clips, labels) of `waveforms` (clips, samples) by both models, under LiteRT."""
+    """Return the probabilities (clips, labels) of `waveforms` (clips, samples), by both models in turn."""
     features = Model((folder / FRONT_END).read_bytes())
     network = Model((folder / NETWORK).read_bytes())
     return np.concatenate([network(features(waveform[None])) for waveform in waveforms])
@@ -98,7 +97,8 @@ def quantized(values: NDArray[np.float32], details: dict[str, Any]) -> NDArray[A
     if details["dtype"] != np.int8:
         return values
     scale, zero_point = details["quantization"]
-    return np.clip(np.rint(values / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+    levels: NDArray[np.float32] = np.rint(values / np.float32(scale)) + zero_point
+    return np.clip(levels, -128, 127).astype(np.int8)
 
 
 def dequantized(values: NDArray[Any], details: dict[str, Any]) -> NDArray[np.float32]:
@@ -106,4 +106,5 @@ def dequantized(values: NDArray[Any], details: dict[str, Any]) -> NDArray[np.flo
     if details["dtype"] != np.int8:
         return np.asarray(values, np.float32)
     scale, zero_point = details["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale)
+    levels: NDArray[np.float32] = values.astype(np.float32) - zero_point
+    return levels * np.float32(scale)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.serving import backends
 
@@ -37,14 +38,14 @@ def measure(paths: dict[str, Path]) -> dict[str, Speed]:
 
 def _measure(path: Path) -> Speed:
     model = backends.load(path, threads=1)
-    clips = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, model.description.audio.samples))
-    clips = clips.astype(np.float32)
-    ms = 1000 * np.array(_times(model.run, clips[:1]))
-    batches = _times(model.run, clips)
-    return Speed(float(np.median(ms)), float(np.quantile(ms, 0.95)), BATCH_SIZE / float(np.median(batches)))
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, model.description.audio.samples))
+    clips = noise.astype(np.float32)
+    median, p95 = np.quantile(_times(model.run, clips[:1]), [0.5, 0.95])
+    return Speed(1000 * median, 1000 * p95, BATCH_SIZE / np.median(_times(model.run, clips)))
 
 
-def _times(run: backends.Run, clips: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> list[float]:
+def _times(run: backends.Run, clips: NDArray[np.float32]) -> list[float]:
+    """Return how many seconds each of many calls took."""
     run(clips)
     times: list[float] = []
     while len(times) < CALLS and sum(times) < SECONDS:

@@ -1,7 +1,7 @@
-"""models/model.keras → models/export, results/export.json: the model in other formats, and proof that they agree."""
+"""models/model.keras → models/export, results/export.json: the model in formats that run by themselves."""
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.learning import evaluation, runtime, saving, timings
 from pipeline.learning.batches import Subset, load_subset
 from pipeline.serving import backends, micro, speed
 from pipeline.serving.description import Description
-from pipeline.serving.export import EXACT, PATHS, Export, Exporter, Format, converter_error, size
+from pipeline.serving.export import EXACT, PATHS, CannotConvertError, Export, Exporter, Format, size
 from pipeline.store.current import open_current
 from pipeline.store.layout import Rows
 from pipeline.store.reader import rows
@@ -39,11 +39,11 @@ def main() -> None:
     test, train = load("test"), load("train")
     waveforms = open_current(Path("data/waveforms.h5"), None, same_clips_as=test.store)
     description = Description.model_validate(saving.description(MODEL))
+    results: dict[str, Any] = {}
     with atomic_write(FOLDER) as part:
         part.mkdir()
         for name, text in description.texts().items():
             (part / name).write_text(text, encoding="utf-8")
-        results: dict[str, Any] = {}
         if settings.formats:
             precision = saving.precision(MODEL)
             runtime.start(seed=0, precision=precision)
@@ -58,11 +58,20 @@ def main() -> None:
             else:
                 # In mixed precision the network computes other values than in float32.
                 expected = evaluation.predict(network if precision == "float32" else exporter.network, test)
-                check = partial(_check, rows(waveforms), test, expected, settings)
+                trained = Trained(rows(waveforms), test, expected)
                 for name in settings.formats:
-                    results[name] = _written(exporter, name, part / PATHS[name], check)
+                    results[name] = _written(exporter, name, part / PATHS[name], trained, settings)
     write_json(RESULT, results)
     _measure(results)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the trained model says of the test clips."""
+
+    waveforms: Rows  # of all clips
+    test: Subset
+    probabilities: NDArray[np.float64]  # (test clips, labels)
 
 
 def _exporter(
@@ -77,49 +86,47 @@ def _exporter(
 
 
 def _written(
-    exporter: Exporter, name: Format, path: Path, check: Callable[[Format, Path], dict[str, Any]]
+    exporter: Exporter, name: Format, path: Path, trained: Trained, settings: Export
 ) -> dict[str, Any]:
-    """Write one format; return its scores and its size, or the reason why its converter cannot write it."""
+    """Write one format; return its scores and its size, or the reason why it cannot be written."""
     try:
         exporter.write(name, path)
-        return {**check(name, path), "bytes": size(path)}
-    except (ValueError, TypeError, RuntimeError, NotImplementedError, converter_error()) as error:
-        reason = str(error).strip().splitlines()[0]
-        print(f"{name} cannot be written: {reason}")
-        return {"reason": reason}
+    except CannotConvertError as error:
+        print(f"{name} cannot be written: {error}")
+        return {"reason": str(error)}
+    return {**_compared(name, path, trained, settings), "bytes": size(path)}
 
 
-def _check(
-    waveforms: Rows, test: Subset, expected: NDArray[np.float64], settings: Export, name: Format, path: Path
-) -> dict[str, Any]:
-    """Return how far the format's probabilities of the test clips are from Keras's, and its accuracy.
+def _compared(name: Format, path: Path, trained: Trained, settings: Export) -> dict[str, Any]:
+    """Return how far the format's probabilities of the test clips are from the model's, and its accuracy.
 
-    Raises PipelineError if that is more than its bound.
+    Raises PipelineError if they are too far, or if int8 gets too many clips wrong.
     """
+    test, expected = trained.test, trained.probabilities
     model = partial(micro.run, path) if name == "micro" else backends.load(path, threads=1).run
     batches = [test.rows[start : start + BATCH_SIZE] for start in range(0, len(test.rows), BATCH_SIZE)]
-    probabilities = np.concatenate([model(waveforms[batch]) for batch in batches])
+    probabilities = np.concatenate([model(trained.waveforms[batch]) for batch in batches])
     differences = np.abs(probabilities - expected).max(axis=1)
     worst = int(differences.argmax())
     if name in EXACT and not differences[worst] <= MAX_DIFFERENCE:
         raise PipelineError(
             f"{name} is not what was trained: a probability of the clip {test.clips[worst]} differs by"
             f" {differences[worst]:.2g} from that of {MODEL}, expected at most {MAX_DIFFERENCE:g}: if the"
-            " feature is yours, compare its graph with its kernel; else remove the format from"
+            " feature is your own, compare its `graph` with its `kernel`; else remove the format from"
             " params.yaml: export.formats"
         )
     right, was_right = (guess.argmax(axis=1) == test.targets for guess in (probabilities, expected))
     lost = int(was_right.sum() - right.sum())
     if name not in EXACT and lost > max(1, settings.max_int8_loss * len(right)):
-        wrong = test.clips[int((was_right & ~right).argmax())]
         raise PipelineError(
-            f"{name} gets {lost} of {len(right)} test clips wrong that {MODEL} gets right, the first of them"
-            f" {wrong}, more than a share of {settings.max_int8_loss:g}: raise params.yaml:"
-            " export.max_int8_loss or export.calibration_clips, or remove the format from export.formats"
+            f"{name} gets {lost} more of {len(right)} test clips wrong than {MODEL}, such as"
+            f" {test.clips[int((was_right & ~right).argmax())]}, expected a share of at most"
+            f" {settings.max_int8_loss:g}: raise params.yaml: export.calibration_clips or"
+            " export.max_int8_loss, or remove the format from export.formats"
         )
     # Rounded up, so that 0 means equal.
-    rounded = math.ceil(float(differences[worst]) * 10**DIGITS) / 10**DIGITS
-    return {"max_difference": rounded, "accuracy": round(float(right.mean()), DIGITS)}
+    difference = math.ceil(float(differences[worst]) * 10**DIGITS) / 10**DIGITS
+    return {"max_difference": difference, "accuracy": round(float(right.mean()), DIGITS)}
 
 
 def _measure(results: dict[str, Any]) -> None:

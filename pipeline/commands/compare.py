@@ -38,6 +38,7 @@ from pipeline.report.html import markup, render
 
 PAGE = Path("results/compare.html")
 MODEL = "models/model.keras"
+METRICS = {"results/metrics.json", "results/export.json"}
 # Prediction speed is the median over ROUNDS of predicting CLIPS clips in batches of BATCH_SIZE.
 BATCH_SIZE, CLIPS, ROUNDS = 64, 256, 3
 
@@ -52,6 +53,8 @@ class Experiment:
     pair: Pair
     name: str
     metrics: dict[str, Any]
+    exported: dict[str, Any]  # the scores of each format
+    speeds: dict[str, dict[str, float]]  # of each format, or none if it was exported on another machine
     parameters: int
     megabytes: float  # of the feature's store
     seconds: float | None  # of training, or None if it ran on another machine
@@ -75,8 +78,8 @@ def main(arguments: Sequence[str]) -> None:
     failed = [pair for pair in missing if pair not in rows]
     if not rows:
         raise PipelineError("no pair has an experiment: see dvc queue status, and dvc queue logs NAME")
-    seconds = timings.seconds()
-    experiments = [_read(pair, row, seconds) for pair, row in rows.items()]
+    seconds, exports = timings.seconds(), timings.speeds()
+    experiments = [_read(pair, row, seconds, exports) for pair, row in rows.items()]
     speeds = _speeds(experiments)
     with atomic_write(PAGE) as part:
         part.write_text(_page(experiments, speeds, misfits, failed), encoding="utf-8")
@@ -125,7 +128,7 @@ def _experiments(pairs: list[Pair]) -> dict[Pair, dict[str, Any]]:
     latest: dict[Pair, dict[str, Any]] = {}
     for row in (row for base in bases for row in base.get("experiments") or []):
         data = row["revs"][0].get("data")
-        if not data or MODEL not in data["outs"] or "results/metrics.json" not in data["metrics"]:
+        if not data or MODEL not in data["outs"] or not data["metrics"].keys() >= METRICS:
             continue
         used = data["params"]["params.yaml"].get("data", {})
         pair = used.get("feature"), used.get("model")
@@ -193,7 +196,7 @@ def _run(pairs: list[Pair]) -> None:
         ) from None
 
 
-def _read(pair: Pair, row: dict[str, Any], seconds: dict[str, float]) -> Experiment:
+def _read(pair: Pair, row: dict[str, Any], seconds: dict[str, float], exports: dict[str, Any]) -> Experiment:
     from dvc.api import DVCFileSystem
 
     data = row["revs"][0]["data"]
@@ -203,6 +206,8 @@ def _read(pair: Pair, row: dict[str, Any], seconds: dict[str, float]) -> Experim
         pair=pair,
         name=row["name"] or data["rev"][:7],
         metrics=data["metrics"]["results/metrics.json"]["data"],
+        exported=data["metrics"]["results/export.json"]["data"],
+        speeds=exports.get(data["outs"][MODEL]["hash"], {}),
         parameters=sum(int(layer["parameters"]) for layer in layers),
         megabytes=data["outs"][f"data/features/{pair[0]}.h5"]["size"] / 1e6,
         seconds=seconds.get(data["outs"][MODEL]["hash"]),

@@ -1,14 +1,19 @@
 """`python -m pipeline summary`: the scores of the last run, and where its results are."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.commands import parser
+from pipeline.commands import parser, predict
 from pipeline.errors import PipelineError
+from pipeline.files import read_csv
 from pipeline.params import load
+from pipeline.serving.predictor import MODEL
 
 METRICS = Path("results/metrics.json")
+PREDICTIONS = Path("results/predictions.csv")
+RAW = Path("data/raw")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,5 +35,16 @@ results/report.html        the whole run as one page: open it in a browser
 {METRICS}       these scores (dvc metrics show)
 results/labels.csv         precision and recall of each label (dvc plots show)
 results/predictions.csv    the prediction for each test clip
-models/model.keras         the trained model"""
+models/model.keras         the trained model
+models/export/             the model in formats that run by themselves"""
     )
+    _classify()
+
+
+def _classify() -> None:
+    """Classify the first test clip, as the user might, if its file and the exported model are here."""
+    clip = RAW / read_csv(PREDICTIONS)[0]["clip"]
+    if not (MODEL.exists() and clip.exists()):
+        return
+    print(f"\n$ python -m pipeline predict {shlex.quote(str(clip))}", flush=True)
+    predict.main([str(clip)])

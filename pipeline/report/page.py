@@ -186,6 +186,7 @@ def _model(run: Run, predictions: Table) -> dict[str, Any]:
             SCORE, "reliability diagram", lambda axes: score_figures.reliability(axes, confidences, right)
         ),
         "calibration_error": score_figures.calibration_error(confidences, right),
+        "exported": json.loads((run.results / "export.json").read_text(encoding="utf-8")),
     }
 
 

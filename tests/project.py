@@ -30,6 +30,7 @@ SMALL = {
     "models.cnn.pool": [[2, 2]],
     "models.cnn.units": 4,
     "train.epochs": 1,
+    "export.formats": [],
 }
 RAN = re.compile(r"^Running stage '(.+)':", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out outputs", re.MULTILINE)

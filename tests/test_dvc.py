@@ -121,7 +121,7 @@ def test_a_model_learns_from_a_teacher(finished: Path, tmp_path: Path) -> None:
     found = re.search(r"add -S (train\.teacher_md5=[0-9a-f]{32}) to train with this file", output)
     assert found
     output = project.run("dvc", "exp", "run", *options, "-S", found[1])
-    assert set(RAN.findall(output)) == {"train", "evaluate", "report"}
+    assert set(RAN.findall(output)) == {"train", "evaluate", "export", "report"}
     page = (project.path / "results/report.html").read_text(encoding="utf-8")
     assert "A share of 0.9 of its training targets came from a teacher, <code>teacher.keras</code>." in page
     taught = (project.path / "models/model.keras").read_bytes()

@@ -13,7 +13,7 @@ from tests.project import RAN, RESTORED, Project
 
 FEATURES = {"featurize@stft", "featurize@logmel", "featurize@mfcc", "featurize@speech"}
 SHOW = {"examples", "report"}
-LEARN = {"train", "evaluate", "report"}
+LEARN = {"train", "evaluate", "export", "report"}
 ALL = {"download", "extract", "decode", "split", *FEATURES, "examples", *LEARN}
 
 
@@ -77,7 +77,9 @@ def _edit_nothing_that_counts(project: Project) -> None:
         ),
         pytest.param(_set(features__mfcc__n_mfcc=13), {"featurize@mfcc", *SHOW}, id="features.<other>"),
         pytest.param(
-            _edit("pipeline/features/mfcc.py"), {"featurize@mfcc", "examples"}, id="features/<other>.py"
+            _edit("pipeline/features/mfcc.py"),
+            {"featurize@mfcc", "examples", "export"},
+            id="features/<other>.py",
         ),
         pytest.param(_set(split__seed=1), {"split", *LEARN}, id="split.*"),
         pytest.param(_set(audio__duration=0.7), {"decode", *FEATURES, "examples", *LEARN}, id="audio.*"),
@@ -88,6 +90,7 @@ def _edit_nothing_that_counts(project: Project) -> None:
         pytest.param(_set(datasets__demo__seed=1), ALL, id="dataset"),
         pytest.param(_set(examples__seed=1), SHOW, id="examples.*"),
         pytest.param(_set(report__mistakes=1), {"report"}, id="report.*"),
+        pytest.param(_set(export__calibration_clips=9), {"export"}, id="export.*, same result"),
         pytest.param(
             _edit("pipeline/report/templates/base.html"), {"report"}, id="report/templates/*, same result"
         ),
@@ -110,7 +113,7 @@ def test_a_change_reruns_only_the_stages_that_depend_on_it(
         ({"model": "cnn"}, {"train", "report"}),
         ({"models.rnn.units": 5}, {"train", "report"}),
         ({"models.cnn.units": 5}, set()),
-        ({"feature": "mfcc"}, {"train", "evaluate", "report"}),
+        ({"feature": "mfcc"}, LEARN),
         ({"features.stft.window": "hamming"}, {"featurize@stft", "examples"}),
         ({"features.mfcc.n_mfcc": 13}, {"featurize@mfcc", "examples"}),
         ({"split.seed": 1}, {"split", "report"}),

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.commands import parser
+from pipeline.serving.export import PATHS
 
 # Columns of files: every dependency and output of every stage.
 FILES = r"^(data|models|pipeline|results)(/|$)"
-# These would make the table wider than a terminal: the bounds of the accuracy's interval, and the time.
-WIDE = r"^(low_95|high_95|Created)$"
+# These would make the table wider than a terminal: the bounds of the accuracy's interval, the time, and the
+# scores of the exported formats.
+WIDE = rf"^(low_95|high_95|Created|({'|'.join(PATHS)})\..*)$"
 # Shown even if they are the same in all experiments.
 SCORES = r"^(accuracy|macro_f1|loss|epoch)$"
 OPTIONS = ("--only-changed", "--drop", f"{FILES}|{WIDE}", "--keep", SCORES)

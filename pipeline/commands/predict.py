@@ -154,21 +154,23 @@ def _word(name: str, word: Heard) -> Line:
 
 
 def _writer(options: Namespace) -> Callable[[Line], None]:
-    """Return the function that prints a line in the chosen format. tqdm prints it above the progress bar."""
+    """Return the function that prints a line in the chosen format."""
+    # On a terminal, tqdm prints it above the progress bar.
+    show: Callable[[str], None] = tqdm.write if sys.stdout.isatty() else print
     if options.json:
-        return lambda line: tqdm.write(json.dumps(line.record, ensure_ascii=False))
-    return _table() if options.csv else lambda line: tqdm.write(line.text)
+        return lambda line: show(json.dumps(line.record, ensure_ascii=False))
+    return _table(show) if options.csv else lambda line: show(line.text)
 
 
-def _table() -> Callable[[Line], None]:
+def _table(show: Callable[[str], None]) -> Callable[[Line], None]:
     """Return the function that prints a line as a row of CSV, and the header before the first."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="")
     header: list[str] = []
 
-    def show(cells: list[Any]) -> None:
+    def write_row(cells: list[Any]) -> None:
         rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells])
-        tqdm.write(buffer.getvalue())
+        show(buffer.getvalue())
         buffer.seek(0)
         buffer.truncate()
 
@@ -177,7 +179,7 @@ def _table() -> Callable[[Line], None]:
         probabilities = record.pop("probabilities", {})
         if not header:
             header.extend([*record, *probabilities])
-            show(header)
-        show([*record.values(), *probabilities.values()])
+            write_row(header)
+        write_row([*record.values(), *probabilities.values()])
 
     return write

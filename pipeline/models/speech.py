@@ -123,7 +123,8 @@ class Speech(Model):
             )
         x = inputs
         if self.padding:
-            silence = ops.tile(ops.min(x, axis=(1, 2), keepdims=True), (1, self.padding, BINS))
+            # A sum, because interpreters for micro-controllers cannot repeat values.
+            silence = ops.min(x, axis=(1, 2), keepdims=True) + np.zeros((1, self.padding, BINS), np.float32)
             x = layers.Concatenate(axis=1, name="padded")([silence, x, silence])
         x = layers.Rescaling(1 / 10, 2, name="scaled")(x)
         network = embedding(x.shape[1])

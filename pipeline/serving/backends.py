@@ -41,7 +41,10 @@ def load(path: Path, threads: int) -> Backend:
         PipelineError: there is no such file, it is not a model, or it does not describe itself.
     """
     if not path.exists():
-        raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull if you have a remote")
+        raise PipelineError(
+            f"{path} is missing: run dvc repro, or dvc pull if you have a remote. If export wrote nothing,"
+            " results/export.json says why"
+        )
     loaders = {".tflite": _litert, ".onnx": _onnx, ".keras": _keras}
     if path.is_dir():
         loader: Callable[[Path, int], tuple[Run, Any]] = _saved_model

@@ -15,7 +15,9 @@ format          path              content
 ==============  ================  ===============================================================
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,22 +105,23 @@ class Exporter:
             raise CannotConvertError(_first_line(error)) from None
 
     def _litert(self, path: Path) -> None:
-        path.write_bytes(_converter(self._frozen).convert())
+        with _converter(self._frozen) as converter:
+            path.write_bytes(converter.convert())
         append(self._description, path)
 
     def _litert_int8(self, path: Path) -> None:
         import tensorflow as tf
 
-        converter = _converter(self._frozen)
-        front_end = [name for name in _tensors(converter.convert()) if FRONT_END in name]
-        _calibrate(converter, self._calibration)
-        # This class also looks for the operations that lose most in int8, by running these clips.
-        quantizer = tf.lite.experimental.QuantizationDebugger(
-            converter=converter,
-            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=front_end),
-            debug_dataset=lambda: iter([[self._calibration[:1]]]),
-        )
-        path.write_bytes(quantizer.get_nondebug_quantized_model())
+        with _converter(self._frozen) as converter:
+            front_end = [name for name in _tensors(converter.convert()) if FRONT_END in name]
+            _calibrate(converter, self._calibration)
+            # This class also looks for the operations that lose most in int8, by running these clips.
+            quantizer = tf.lite.experimental.QuantizationDebugger(
+                converter=converter,
+                debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=front_end),
+                debug_dataset=lambda: iter([[self._calibration[:1]]]),
+            )
+            path.write_bytes(quantizer.get_nondebug_quantized_model())
         append(self._description, path)
 
     def _onnx(self, path: Path) -> None:
@@ -164,7 +167,7 @@ class Exporter:
                 return outputs(_decode_wav(wav, sound)[None])
 
         served = Served()
-        tf.saved_model.save(served, str(path), {SIGNATURE: served.waveforms, "wav": served.wav})
+        _save(served, str(path), {SIGNATURE: served.waveforms, "wav": served.wav})
         # This file contains a random number, and nothing that is needed to load the model.
         (path / "fingerprint.pb").unlink()
         (path / EXTRA).mkdir()
@@ -176,15 +179,16 @@ class Exporter:
 
         path.mkdir()
         one_clip = (1, *self._layer.input_shape[1:])
-        front_end = _converter(_frozen(self._layer, one_clip), output=FEATURE).convert()
+        with _converter(_frozen(self._layer, one_clip), output=FEATURE) as converter:
+            front_end = converter.convert()
         features = self._layer.predict(self._calibration, verbose=0)
         feature = keras.Input(batch_shape=(1, *features.shape[1:]), name=FEATURE)
         softmax = keras.layers.Softmax(name=OUTPUT)
         network = keras.Model(feature, softmax(self.network(feature)))
-        converter = _converter(_frozen(network, feature.shape), name=FEATURE)
-        _calibrate(converter, features)
-        _in_int8(converter)
-        micro.write(path, front_end, converter.convert(), self._description)
+        with _converter(_frozen(network, feature.shape), name=FEATURE) as converter:
+            _calibrate(converter, features)
+            _in_int8(converter)
+            micro.write(path, front_end, converter.convert(), self._description)
 
 
 def portable(network: Any) -> Any:
@@ -224,13 +228,24 @@ def _frozen(model: Any, shape: tuple[int | None, ...]) -> Any:
     return convert_variables_to_constants_v2(function.get_concrete_function(tf.TensorSpec(shape, tf.float32)))
 
 
-def _converter(frozen: Any, *, name: str = INPUT, output: str = OUTPUT) -> Any:
-    """Return LiteRT's converter for a frozen function, with the names of its input and its output."""
+@contextmanager
+def _converter(frozen: Any, *, name: str = INPUT, output: str = OUTPUT) -> Iterator[Any]:
+    """Yield LiteRT's converter for a frozen function, with the names of its input and its output."""
     import tensorflow as tf
 
     named = tf.function(lambda values: {output: frozen(values)[0]})
     spec = tf.TensorSpec(frozen.inputs[0].shape, tf.float32, name)
-    return tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function(spec)], tf.Module())
+    # The converter loses the names if it takes a function that it cannot save, such as one with gradients.
+    with tempfile.TemporaryDirectory() as folder:
+        _save(tf.Module(), folder, {SIGNATURE: named.get_concrete_function(spec)})
+        yield tf.lite.TFLiteConverter.from_saved_model(folder, [SIGNATURE])
+
+
+def _save(module: Any, folder: str, signatures: dict[str, Any]) -> None:
+    import tensorflow as tf
+
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, folder, signatures, options)
 
 
 def _calibrate(converter: Any, clips: NDArray[np.float32]) -> None:

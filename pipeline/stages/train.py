@@ -32,7 +32,8 @@ def main() -> None:
         "labels": train.labels,
         **train.store.params,
         "model": {"name": name, "params": model.model_dump(by_alias=True)},
-        "train": settings.model_dump(),
+        # Without what cannot change the model.
+        "train": settings.model_dump(exclude={"cache", "tensorboard"}),
         "licences": model.licences(),
     }
     strategy = runtime.start(

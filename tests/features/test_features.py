@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,9 +15,11 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
+from pipeline.corpus.audio import decode
 from pipeline.errors import PipelineError
-from pipeline.features import Feature, Spectral, from_decibels, to_decibels
+from pipeline.features import Feature, NoLayerError, Spectral, from_decibels, to_decibels
 from pipeline.features.logmel import LogMel
 from pipeline.features.mfcc import MFCC
 from pipeline.features.stft import STFT
@@ -268,3 +271,87 @@ def test_a_feature_declares_what_its_values_are() -> None:
         assert bare.declaration(RATE) == {"scale": None, "axis": None, "frame_times": None}
         axis = Feature.restore({**own.LINEAR_MEL, "fmax": None}).axis(RATE)
         assert axis == ("mel", 100.0, RATE / 2)
+
+
+# ----------------------------------------------------------------------------------------- the layer
+
+
+def _worst(feature: Feature, rate: int, waveforms: Waveforms) -> float:
+    """Return how far the layer is from the kernel at most: as a share of the bound, 1 at the bound.
+
+    The bound is 1e-4 of a row's largest value, and 2e-3 for cepstra. Values of float16 are rounded, and those
+    on the edge between two numbers may be rounded to the other one.
+    """
+    layer = feature.layer(rate, waveforms.shape[1])
+    worst = 0.0
+    for start in range(0, len(waveforms), 64):
+        clips = waveforms[start : start + 64]
+        stored = feature.kernel(rate)(clips).astype(feature.dtype).astype(np.float32)
+        largest = np.abs(stored).max(axis=(1, 2))
+        bound = np.full(len(clips), 2e-3) if isinstance(feature, MFCC) else np.maximum(1e-4 * largest, 1e-30)
+        if feature.dtype == "float16":
+            bound = np.maximum(bound, np.spacing(largest.astype(np.float16)).astype(np.float32))
+        apart = np.abs(layer.predict(clips, batch_size=64, verbose=0) - stored).max(axis=(1, 2))
+        worst = max(worst, float((apart / bound).max()))
+    return worst
+
+
+@pytest.mark.tensorflow
+@each_feature
+def test_the_layer_equals_the_kernel_on_hard_clips(feature: Feature) -> None:
+    """The Keras layer computes what the store has, for noise, silence, a square wave, a click and tones.
+
+    In single precision, bands far below a pure tone near half the sample rate are up to 0.05 dB off.
+    """
+    assert _worst(feature, RATE, np.delete(hard_waveforms(), 23, axis=0)) <= 1
+    assert _worst(feature, RATE, hard_waveforms()[23:24]) <= 5
+
+
+def _variants() -> dict[str, Feature]:
+    """Return the features of params.yaml, and others that differ in each parameter."""
+    sections = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text("utf-8"))["features"]
+    changes: dict[str, dict[str, Any]] = {
+        "stft hamming, odd n_fft": {"window": "hamming", "n_fft": 401, "win_length": 321, "hop_length": 97},
+        "stft blackman": {"window": "blackman", "center": True, "hop_length": 160},
+        "stft boxcar": {"window": "boxcar", "n_fft": 1024},
+        "stft float16": {"dtype": "float16"},
+        "logmel blackman": {"window": "blackman", "center": False, "n_mels": 128, "fmax": None},
+        "logmel boxcar": {"window": "boxcar", "n_fft": 1024, "win_length": 1024, "n_mels": 80},
+        "logmel float16": {"dtype": "float16", "fmin": 300.0},
+        "mfcc hamming": {"window": "hamming", "n_mels": 40, "n_mfcc": 13, "center": False},
+        "mfcc of all bands": {"n_mfcc": 128, "fmax": 4000.0},
+        "mfcc float16": {"dtype": "float16"},
+    }
+    features = {name: Feature.restore(section) for name, section in sections.items()}
+    return features | {
+        name: Feature.restore({**sections[name.split()[0]], **change}) for name, change in changes.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def real_waveforms(real_archive: Path) -> Waveforms:
+    """All real clips, at 16 kHz."""
+    with zipfile.ZipFile(real_archive) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(r"[^_][^/]*/\w+/\w+\.wav", name)]
+        files = [archive.read(name) for name in names]
+    assert len(files) == 3276
+    return decode(files, sample_rate=16000, duration=1.0, padding="edge")[0]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", list(_variants()))
+def test_the_layer_equals_the_kernel_on_real_clips(name: str, real_waveforms: Waveforms) -> None:
+    """So it does for every real clip and feature of params.yaml, and for other values of each parameter."""
+    feature = _variants()[name]
+    all_clips = feature.kind in ("logmel", "mfcc") and " " not in name
+    assert _worst(feature, 16000, real_waveforms if all_clips else real_waveforms[::8]) <= 1
+
+
+@pytest.mark.tensorflow
+def test_a_feature_without_a_graph_says_so() -> None:
+    """A feature of the user's own that has only a kernel has no layer, and the message says what to write."""
+    with (
+        own.installed(),
+        pytest.raises(NoLayerError, match=r"implement `graph` in pipeline/features/bare\.py"),
+    ):
+        own.Bare(kind="bare", parts=9, dtype="float32").layer(16000, 16000)

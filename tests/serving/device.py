@@ -1,0 +1,38 @@
+"""The interpreter for micro-controllers, on this machine."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ARENA = 4_000_000  # bytes
+
+
+def run(model: bytes, values: NDArray[Any]) -> NDArray[Any]:
+    """Return what the micro-controllers' interpreter computes from each of `values`."""
+    runtime = pytest.importorskip(
+        "tflite_micro.python.tflite_micro.runtime", reason="tflite-micro exists only for Linux on x86-64"
+    )
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA)
+    outputs = []
+    for value in values:
+        interpreter.set_input(value, 0)
+        interpreter.invoke()
+        outputs.append(np.copy(interpreter.get_output(0)))
+    return np.stack(outputs)
+
+
+def reference(model: bytes, values: NDArray[Any]) -> NDArray[Any]:
+    """Return what LiteRT's reference code, without the faster code for this processor, computes."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    for value in values:
+        interpreter.set_tensor(taken["index"], value)
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(given["index"]))
+    return np.stack(outputs)

@@ -1,0 +1,258 @@
+"""Exported models: each says what Keras says, describes itself, and is the same bytes each time."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.models import Model
+from pipeline.models.speech import Speech
+from pipeline.serving import backends, micro
+from pipeline.serving.export import EXACT, PATHS, Format, portable
+from tests.learning.make import MODELS
+from tests.project import ROOT
+from tests.serving import device, make
+
+pytestmark = pytest.mark.tensorflow
+
+RANDOM_SPEECH = Speech(
+    weights=None,
+    padding=40,
+    units=8,
+    dropout=0.1,
+    frozen_epochs=0,
+    fine_tuning=1.0,
+    train={"normalize": "none"},
+)
+ALL: dict[str, Model] = {**MODELS, "speech": RANDOM_SPEECH}
+SMALL = MODELS["dscnn"]
+
+
+class Exported(NamedTuple):
+    """A trained network and its artefacts, in all formats."""
+
+    name: str
+    folder: Path
+    expected: NDArray[np.float32]  # (clips, labels): Keras's probabilities of `make.waveforms`
+
+
+@pytest.fixture(scope="module", params=ALL)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Each model, trained on the feature that it takes."""
+    folder = tmp_path_factory.mktemp(request.param)
+    feature = make.FEATURES["logmel"].model_copy(update={"n_mels": 32} if request.param == "speech" else {})
+    net = make.export(folder, ALL[request.param], feature, *PATHS)
+    return Exported(request.param, folder, make.expected(net, feature, make.waveforms()))
+
+
+def _apart(name: Format, folder: Path, expected: NDArray[np.float32]) -> float:
+    """Return how far the probabilities of a format are from those expected, at most."""
+    path, clips = folder / PATHS[name], make.waveforms()
+    found = micro.run(path, clips) if name == "micro" else backends.load(path, threads=1).run(clips)
+    return float(np.abs(found - expected).max())
+
+
+def test_every_model_says_what_keras_says(exported: Exported) -> None:
+    """SavedModel, LiteRT and ONNX are within 1e-4 of Keras on the stored feature, int8 within 0.1."""
+    assert np.ptp(exported.expected, axis=0).max() > 0.3  # the clips differ
+    for name in PATHS:
+        apart = _apart(name, exported.folder, exported.expected)
+        if name in EXACT:
+            assert apart < 1e-4, name
+        elif exported.name != "speech":  # it starts from random weights here, and learns nothing
+            assert apart < 0.1, name
+
+
+def test_a_micro_controller_computes_the_same(exported: Exported) -> None:
+    """The front end is within 1e-3 of LiteRT's, and the network's int8 are those of LiteRT's reference."""
+    if exported.name == "rnn":
+        pytest.skip("an unrolled LSTM is too large for micro-controllers")
+    folder, clips = exported.folder / PATHS["micro"], make.waveforms()[:, None]
+    front_end, network = ((folder / name).read_bytes() for name in (micro.FRONT_END, micro.NETWORK))
+    here = micro.Model(front_end)
+    features = np.stack([here(clip) for clip in clips])
+    assert np.abs(device.run(front_end, clips) - features).max() < 1e-3
+    there = micro.Model(network)
+    assert there.input["dtype"] == there.output["dtype"] == np.int8
+    inputs = micro.quantized(features, there.input)
+    np.testing.assert_array_equal(device.run(network, inputs), device.reference(network, inputs))
+
+
+def test_batches_of_any_size_are_classified(folder: Path) -> None:
+    """One clip, some, and then one again have the same probabilities as in the whole batch."""
+    clips = make.waveforms()
+    for name in ("saved_model", "litert", "litert_int8", "onnx"):
+        run = backends.load(folder / PATHS[name], threads=2).run
+        whole = run(clips)
+        for size in (1, 5, 1):
+            np.testing.assert_allclose(run(clips[:size]), whole[:size], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("feature", ["mfcc", "stft"])
+def test_every_feature_is_in_the_model(feature: str, tmp_path: Path) -> None:
+    """So it is for the other features, in every format."""
+    net = make.export(tmp_path, SMALL, make.FEATURES[feature], *PATHS)
+    expected = make.expected(net, make.FEATURES[feature], make.waveforms())
+    for name in PATHS:
+        assert _apart(name, tmp_path, expected) < (1e-4 if name in EXACT else 0.1), name
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model in all formats."""
+    folder = tmp_path_factory.mktemp("export")
+    make.export(folder, SMALL, make.FEATURES["logmel"], *PATHS)
+    return folder
+
+
+def test_each_format_describes_itself(folder: Path) -> None:
+    """Labels, sound, parameters and licences are in each artefact, where its format has room for them."""
+    wanted = make.description(SMALL, make.FEATURES["logmel"])
+    for name in ("saved_model", "litert", "litert_int8", "onnx"):
+        assert backends.load(folder / PATHS[name], 1).description == wanted
+    assert json.loads((folder / "micro/metadata.json").read_text()) == wanted.model_dump()
+    with zipfile.ZipFile(folder / "model.tflite") as archive:
+        assert archive.read("labels.txt") == b"go\nstop\nyes\n"
+    assert wanted.licences[0].licence == "MIT"
+    assert wanted.model.params["channels"] == 8
+
+
+def test_the_pretrained_weights_have_their_licence() -> None:
+    """A model with Google's weights names their licence and where they are from."""
+    speech = RANDOM_SPEECH.model_copy(update={"weights": "google"})
+    licences = {licence["part"]: licence for licence in speech.licences()}
+    assert licences["pretrained weights"]["licence"] == "Apache-2.0"
+    assert "kaggle.com/models/google/speech-embedding" in licences["pretrained weights"]["source"]
+    assert len(RANDOM_SPEECH.licences()) == 1
+
+
+def test_only_the_network_is_in_int8(folder: Path) -> None:
+    """In the int8 file, convolutions have int8 weights, and the front end has float32 values."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    tensors = Interpreter(str(folder / "model_int8.tflite")).get_tensor_details()
+    front_end = [tensor for tensor in tensors if "front_end" in tensor["name"]]
+    assert len(front_end) > 20
+    assert {tensor["dtype"] for tensor in front_end} <= {np.float32, np.int32}
+    kernels = [tensor for tensor in tensors if "pointwise" in tensor["name"] and len(tensor["shape"]) == 4]
+    assert kernels
+    assert {tensor["dtype"] for tensor in kernels} == {np.int8}
+
+
+def test_a_recurrent_network_is_unrolled_and_a_mixed_one_is_in_float32() -> None:
+    """The exported copy of a network has the same weights; other networks are not copied."""
+    import keras
+
+    inputs = keras.Input((6, 4))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    hidden = keras.layers.LSTM(3, dropout=0.5)(inputs)
+    keras.config.set_dtype_policy("float32")
+    net = keras.Model(inputs, keras.layers.Activation("linear", dtype="float32")(hidden))
+    copy = portable(net)
+    lstm = copy.layers[1]
+    assert lstm.unroll
+    assert lstm.dtype_policy.name == "float32"
+    for one, other in zip(net.get_weights(), copy.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Processors without BF16 cannot run `net`.
+    assert np.asarray(copy(np.ones((2, 6, 4), np.float32))).shape == (2, 3)
+    plain = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    assert portable(plain) is plain
+
+
+def test_a_wav_file_can_be_sent_to_a_saved_model(folder: Path, tmp_path: Path) -> None:
+    """The signature `wav` decodes 16 bits as `decode` does, of any length and number of channels.
+
+    It refuses another sample rate, and says which one it takes.
+    """
+    import soundfile
+    import tensorflow as tf
+
+    from pipeline.corpus.audio import decode
+
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    run = backends.load(folder / "saved_model", 1).run
+    for samples, channels in ((8000, 1), (3000, 1), (20000, 2)):
+        sound = np.random.default_rng(samples).uniform(-0.5, 0.5, (samples, channels))
+        soundfile.write(tmp_path / "x.wav", sound, 16000)
+        content = (tmp_path / "x.wav").read_bytes()
+        outputs = loaded.signatures["wav"](tf.constant(content))
+        waveforms, _ = decode([content], **make.AUDIO)
+        np.testing.assert_allclose(outputs["probabilities"], run(waveforms), atol=1e-6)
+        label = outputs["label"].numpy()[0].decode()
+        assert label == make.LABELS[int(outputs["probabilities"].numpy().argmax())]
+    soundfile.write(tmp_path / "y.wav", np.zeros(8000), 8000)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the sample rate must be 16000 Hz"):
+        loaded.signatures["wav"](tf.constant((tmp_path / "y.wav").read_bytes()))
+
+
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    """Two processes, in which Python's sets have other orders, write the same bytes."""
+    code = (
+        "import sys; from pathlib import Path; from tests.learning.make import MODELS;"
+        "from tests.serving import make; from pipeline.serving.export import PATHS;"
+        "make.export(Path(sys.argv[1]), MODELS['dscnn'], make.FEATURES['logmel'], *PATHS)"
+    )
+    processes = []
+    for seed in ("1", "7"):
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, "-c", code, str(tmp_path / seed)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, env={"PYTHONHASHSEED": seed}))
+    assert [process.wait() for process in processes] == [0, 0]
+    assert _digests(tmp_path / "1") == _digests(tmp_path / "7")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) > 10
+    return {str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_format_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    """An operation that only TensorFlow knows stops the conversion to LiteRT and ONNX, with its name."""
+    import keras
+    import tensorflow as tf
+
+    from pipeline.serving.export import CannotConvertError
+
+    feature = make.FEATURES["logmel"]
+    net = make.network(SMALL, feature)
+
+    class Odd(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, values: Any) -> Any:
+            return tf.math.bessel_i0e(values)
+
+    odd = keras.Model(net.input, Odd()(net.output))
+    exporter = make.exporter(SMALL, feature, odd)
+    for name in ("litert", "onnx"):
+        with pytest.raises(CannotConvertError, match=r"(?i)bessel"):
+            exporter.write(name, tmp_path / PATHS[name])
+
+
+def test_an_artefact_runs_without_this_project(folder: Path, tmp_path: Path) -> None:
+    """In an empty folder, numpy and LiteRT are enough to read labels and rate and to classify a waveform."""
+    (tmp_path / "model.tflite").write_bytes((folder / "model.tflite").read_bytes())
+    clip = make.waveforms()[:1]
+    np.save(tmp_path / "clip.npy", clip)
+    code = """if True:
+        import json, sys, zipfile
+        import numpy as np
+        from ai_edge_litert.interpreter import Interpreter
+        metadata = json.loads(zipfile.ZipFile("model.tflite").read("metadata.json"))
+        run = Interpreter("model.tflite").get_signature_runner("serving_default")
+        [row] = run(waveforms=np.load("clip.npy"))["probabilities"]
+        assert not {"pipeline", "tensorflow", "keras"} & {name.partition(".")[0] for name in sys.modules}
+        print(json.dumps(dict(zip(metadata["labels"], row.tolist()))))
+    """
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    )
+    row = backends.load(folder / "model.tflite", 1).run(clip)[0]
+    assert json.loads(result.stdout) == pytest.approx(dict(zip(make.LABELS, row.tolist(), strict=True)))

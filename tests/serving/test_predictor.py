@@ -1,0 +1,125 @@
+"""Recordings and waveforms, classified by models of every format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.corpus.audio import Undecodable, decode
+from pipeline.errors import PipelineError
+from pipeline.serving import Predictor
+from pipeline.serving.export import PATHS
+from tests.learning.make import MODELS
+from tests.project import Record
+from tests.serving import make
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model in all formats, and as model.keras."""
+    folder = tmp_path_factory.mktemp("models")
+    make.export(folder, MODELS["dscnn"], make.FEATURES["logmel"], *PATHS)
+    return folder
+
+
+def test_every_format_gives_the_same_answers(folder: Path) -> None:
+    """LiteRT, ONNX, a SavedModel and model.keras itself give the same probabilities of waveforms."""
+    clips = make.waveforms()
+    expected = Predictor(folder / "model.tflite")(clips)
+    assert expected.shape == (24, 3)
+    assert expected.dtype == np.float32
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-6)
+    for name in ("model.keras", "model.onnx", "saved_model"):
+        predictor = Predictor(folder / name)
+        assert predictor.labels == make.LABELS
+        np.testing.assert_allclose(predictor(clips), expected, atol=1e-4)
+
+
+def test_recordings_are_decoded_like_clips(folder: Path, record: Record) -> None:
+    """A file of any format, rate, length and number of channels has the prediction of its waveform."""
+    predictor = Predictor(folder / "model.tflite")
+    paths = [
+        record("a.wav", samples=8000),
+        record("b.flac", rate=44100, samples=12345, channels=2),
+        record("c.ogg", rate=22050, samples=30000),
+        record("d.wav", samples=100, subtype="FLOAT"),
+    ]
+    waveforms, _ = decode([path.read_bytes() for path in paths], **make.AUDIO)
+    for path, prediction, row in zip(paths, predictor.files(paths), predictor(waveforms), strict=True):
+        assert prediction.path == str(path)
+        assert prediction.problem is None
+        assert prediction.probabilities == pytest.approx(dict(zip(make.LABELS, row.tolist(), strict=True)))
+        assert list(prediction.probabilities.values()) == sorted(row.tolist(), reverse=True)
+        assert prediction.label == make.LABELS[int(row.argmax())]
+        assert prediction.probability == pytest.approx(row.max())
+        assert prediction.is_cut == (path.name == "c.ogg")
+
+
+def test_a_file_that_cannot_be_read_has_a_problem(folder: Path, record: Record, tmp_path: Path) -> None:
+    """The others are predicted, in the order in which they were given, also across batches."""
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("no sound")
+    good = record("good.wav")
+    paths = [tmp_path / "empty.wav", good, tmp_path / "text.wav", tmp_path / "none.wav", *[good] * 70]
+    predictions = list(Predictor(folder / "model.tflite").files(paths))
+    assert [prediction.path for prediction in predictions] == [str(path) for path in paths]
+    problems = [prediction.problem for prediction in predictions]
+    assert problems[1] is None
+    assert problems[4:] == [None] * 70
+    assert problems[3] == "No such file or directory"
+    assert all("not recognised" in str(problems[index]) for index in (0, 2))
+    assert len({str(prediction.probabilities) for prediction in predictions if not prediction.problem}) == 1
+
+
+def test_words_in_a_long_recording_are_heard_where_they_are(folder: Path, tmp_path: Path) -> None:
+    """In a recording of three clips, each label is heard in the window of its clip."""
+    predictor = Predictor(folder / "model.tflite")
+    clips = make.waveforms()[:3]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(clips), 16000, subtype="FLOAT")
+    content = (tmp_path / "long.wav").read_bytes()
+    words = predictor.listen(content, hop=0.5, threshold=0.0)
+    labels = [make.LABELS[int(row.argmax())] for row in predictor(clips)]
+    assert labels == make.LABELS
+    assert [(word.start, word.end, word.label) for word in words] == [
+        (0.0, 0.5, labels[0]),
+        (0.5, 1.0, labels[1]),
+        (1.0, 1.5, labels[2]),
+    ]
+    assert words[2].probability == pytest.approx(predictor(clips)[2].max(), abs=1e-6)
+    with pytest.raises(Undecodable, match="not recognised"):
+        predictor.listen(b"no sound")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.tflite", None, r"none\.tflite is missing: run dvc repro"),
+        ("x.pt", b"", r"x\.pt is not a model: expected a file that ends in \.tflite"),
+        ("x.tflite", b"no model", r"x\.tflite is not a LiteRT model"),
+        ("x.onnx", b"no model", r"x\.onnx is not an ONNX model"),
+        ("x.keras", b"no model", r"x\.keras does not say what its labels"),
+    ],
+)
+def test_a_file_that_is_no_model_is_an_error(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    """The message names the file, and says what was expected."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=message):
+        Predictor(tmp_path / name)
+
+
+def test_a_model_without_a_description_or_a_front_end_is_an_error(folder: Path, tmp_path: Path) -> None:
+    """LiteRT files that lack this project's metadata, or take features, are refused, and so are folders."""
+    content = (folder / "model.tflite").read_bytes()
+    (tmp_path / "bare.tflite").write_bytes(content[: content.rindex(b"metadata.json") // 2 * 2 - 60])
+    with pytest.raises(PipelineError, match=r"does not say what its labels|is not a LiteRT model"):
+        Predictor(tmp_path / "bare.tflite")
+    with pytest.raises(PipelineError, match=r"network\.tflite takes features, not waveforms"):
+        Predictor(folder / "micro" / "network.tflite")
+    with pytest.raises(PipelineError, match="does not say what its labels"):
+        Predictor(tmp_path)

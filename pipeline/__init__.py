@@ -3,11 +3,12 @@
 The map of the code. Each floor imports only from the floors below it.
 
     __main__.py    the command line: python -m pipeline COMMAND
-    commands/      the commands: check, store, summary, experiments, compare, crossval, cache
+    commands/      the commands: check, store, predict, summary, experiments, compare, crossval, cache
     stages/        one short file per stage of dvc.yaml: read parameters, call the code below, write outputs
 
     learning/      train and score: settings, batches, augmentation, network, teacher, fit, replicas, saving,
                    evaluation, runtime, timings
+    serving/       use a trained model: predictor, windows, export, formats, micro, description, speed
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
                    score_figures, html, templates/
 

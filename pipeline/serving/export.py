@@ -29,7 +29,7 @@ from pipeline.features import FRONT_END
 from pipeline.params import Section
 from pipeline.progress import quietly
 from pipeline.serving import micro
-from pipeline.serving.backends import INPUT, OUTPUT, SIGNATURE
+from pipeline.serving.formats import INPUT, OUTPUT, SIGNATURE
 from pipeline.serving.description import EXTRA, Description, append
 
 Format = Literal["saved_model", "litert", "litert_int8", "onnx", "micro"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import audio
 from pipeline.parallel import jobs
-from pipeline.serving import backends
+from pipeline.serving import formats
 from pipeline.serving.description import Description
 from pipeline.serving.windows import Heard, heard, windows
 
@@ -52,9 +52,9 @@ class Predictor:
     """
 
     def __init__(self, model: Path | str = MODEL, *, threads: int | None = None) -> None:
-        backend = backends.load(Path(model), threads or jobs())
-        self._run = backend.run
-        self.description: Description = backend.description
+        loaded = formats.load(Path(model), threads or jobs())
+        self._run = loaded.run
+        self.description: Description = loaded.description
 
     @property
     def labels(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.serving import backends
+from pipeline.serving import formats
 
 # One clip is classified so often, or for as long, whichever ends first.
 CALLS, SECONDS = 500, 1.0
@@ -37,14 +37,14 @@ def measure(paths: dict[str, Path]) -> dict[str, Speed]:
 
 
 def _measure(path: Path) -> Speed:
-    model = backends.load(path, threads=1)
+    model = formats.load(path, threads=1)
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, model.description.audio.samples))
     clips = noise.astype(np.float32)
     median, p95 = np.quantile(_times(model.run, clips[:1]), [0.5, 0.95])
     return Speed(1000 * median, 1000 * p95, BATCH_SIZE / np.median(_times(model.run, clips)))
 
 
-def _times(run: backends.Run, clips: NDArray[np.float32]) -> list[float]:
+def _times(run: formats.Run, clips: NDArray[np.float32]) -> list[float]:
     """Return how many seconds each of many calls took."""
     run(clips)
     times: list[float] = []

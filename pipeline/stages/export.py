@@ -15,7 +15,7 @@ from pipeline.features import Feature, NoLayerError
 from pipeline.files import atomic_write, write_json
 from pipeline.learning import evaluation, runtime, saving, timings
 from pipeline.learning.batches import Subset, load_subset
-from pipeline.serving import backends, micro, speed
+from pipeline.serving import formats, micro, speed
 from pipeline.serving.description import Description
 from pipeline.serving.export import EXACT, PATHS, CannotConvertError, Export, Exporter, Format, size
 from pipeline.store.current import open_current
@@ -103,7 +103,7 @@ def _compared(name: Format, path: Path, trained: Trained, settings: Export) -> d
     Raises PipelineError if they are too far, or if int8 gets too many clips wrong.
     """
     test, expected = trained.test, trained.probabilities
-    model = partial(micro.run, path) if name == "micro" else backends.load(path, threads=1).run
+    model = partial(micro.run, path) if name == "micro" else formats.load(path, threads=1).run
     batches = [test.rows[start : start + BATCH_SIZE] for start in range(0, len(test.rows), BATCH_SIZE)]
     probabilities = np.concatenate([model(trained.waveforms[batch]) for batch in batches])
     differences = np.abs(probabilities - expected).max(axis=1)

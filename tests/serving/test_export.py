@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.models import Model
 from pipeline.models.speech import Speech
-from pipeline.serving import backends, micro
+from pipeline.serving import formats, micro
 from pipeline.serving.export import EXACT, PATHS, Format, portable
 from tests.learning.make import MODELS
 from tests.project import ROOT
@@ -55,7 +55,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def _apart(name: Format, folder: Path, expected: NDArray[np.float32]) -> float:
     """Return how far the probabilities of a format are from those expected, at most."""
     path, clips = folder / PATHS[name], make.waveforms()
-    found = micro.run(path, clips) if name == "micro" else backends.load(path, threads=1).run(clips)
+    found = micro.run(path, clips) if name == "micro" else formats.load(path, threads=1).run(clips)
     return float(np.abs(found - expected).max())
 
 
@@ -89,7 +89,7 @@ def test_batches_of_any_size_are_classified(folder: Path) -> None:
     """One clip, some, and then one again have the same probabilities as in the whole batch."""
     clips = make.waveforms()
     for name in ("saved_model", "litert", "litert_int8", "onnx"):
-        run = backends.load(folder / PATHS[name], threads=2).run
+        run = formats.load(folder / PATHS[name], threads=2).run
         whole = run(clips)
         for size in (1, 5, 1):
             np.testing.assert_allclose(run(clips[:size]), whole[:size], atol=1e-6, err_msg=name)
@@ -116,7 +116,7 @@ def test_each_format_describes_itself(folder: Path) -> None:
     """Labels, sound, parameters and licences are in each artefact, where its format has room for them."""
     wanted = make.description(SMALL, make.FEATURES["logmel"])
     for name in ("saved_model", "litert", "litert_int8", "onnx"):
-        assert backends.load(folder / PATHS[name], 1).description == wanted
+        assert formats.load(folder / PATHS[name], 1).description == wanted
     assert json.loads((folder / "micro/metadata.json").read_text()) == wanted.model_dump()
     with zipfile.ZipFile(folder / "model.tflite") as archive:
         assert archive.read("labels.txt") == b"go\nstop\nyes\n"
@@ -178,7 +178,7 @@ def test_a_wav_file_can_be_sent_to_a_saved_model(folder: Path, tmp_path: Path) -
     from pipeline.corpus.audio import decode
 
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    run = backends.load(folder / "saved_model", 1).run
+    run = formats.load(folder / "saved_model", 1).run
     for samples, channels in ((8000, 1), (3000, 1), (20000, 2)):
         sound = np.random.default_rng(samples).uniform(-0.5, 0.5, (samples, channels))
         soundfile.write(tmp_path / "x.wav", sound, 16000)
@@ -254,5 +254,5 @@ def test_an_artefact_runs_without_this_project(folder: Path, tmp_path: Path) -> 
     result = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
     )
-    row = backends.load(folder / "model.tflite", 1).run(clip)[0]
+    row = formats.load(folder / "model.tflite", 1).run(clip)[0]
     assert json.loads(result.stdout) == pytest.approx(dict(zip(make.LABELS, row.tolist(), strict=True)))

@@ -16,7 +16,7 @@ from pipeline.learning.batches import Subset, select_rows
 from pipeline.serving.export import PATHS, Export, Format
 from pipeline.stages.export import Trained, _compared
 from pipeline.store.layout import describe
-from tests.learning.make import MODELS
+from tests.learning.make import MODELS, PARAMS
 from tests.project import Project
 from tests.serving import make
 from tests.store.make import make_store
@@ -97,7 +97,7 @@ def _trained(folder: Path, right: Any) -> Trained:
     names = [f"{make.LABELS[n % 3]}/{n:02}" for n in range(len(clips))]
     feature = LogMel(kind="logmel", **make.BANDS)
     values = feature.kernel(make.AUDIO["sample_rate"])(clips)
-    make_store(folder / "x.h5", values, clips=sorted(names), params={"audio": make.AUDIO})
+    make_store(folder / "x.h5", values, clips=sorted(names), params=PARAMS)
     test: Subset = select_rows(describe(folder / "x.h5"), range(len(clips)))
     return Trained(clips, test, right)
 

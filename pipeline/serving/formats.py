@@ -21,14 +21,14 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 SIGNATURE, INPUT, OUTPUT = "serving_default", "waveforms", "probabilities"
 
 
-class Backend(NamedTuple):
+class Loaded(NamedTuple):
     """A loaded model."""
 
     run: Run
     description: Description
 
 
-def load(path: Path, threads: int) -> Backend:
+def load(path: Path, threads: int) -> Loaded:
     """Return the model at `path`: a .tflite, .onnx or .keras file, or the folder of a SavedModel.
 
     TensorFlow is imported only for the last two.
@@ -57,7 +57,7 @@ def load(path: Path, threads: int) -> Backend:
         )
     try:
         run, metadata = loader(path, threads)
-        return Backend(run, Description.model_validate(metadata))
+        return Loaded(run, Description.model_validate(metadata))
     except (zipfile.BadZipFile, KeyError, FileNotFoundError, ValidationError):
         raise PipelineError(
             f"{path} does not say what its labels and its sample rate are: expected a model of this project,"

@@ -71,6 +71,11 @@ SMOKES = {
         "--clips 9 --rounds 1",
         (rf"{NUMBER} times the bare calls", rf"\| stages, two jobs \| {NUMBER} s \| {NUMBER} times as fast"),
     ),
+    "micro": Smoke(
+        "--clips 9 --models dscnn",
+        (rf"\| dscnn \| {NUMBER} \| {NUMBER} \| {NUMBER} \| {NUMBER} \| \d+ \|",),
+        (pytest.mark.tensorflow,),
+    ),
     "precision": Smoke(
         "--clips 9 --rounds 1 --batch 8 --models cnn",
         (rf"\| cnn \| {NUMBER}, 1\.00 x \| {NUMBER}, {NUMBER} x \| {NUMBER}, {NUMBER} x \|",),
@@ -103,6 +108,14 @@ SMOKES = {
     "scale": Smoke(
         "--most 9 --sizes 2",
         (rf"2\.2 times the clips: {NUMBER} times the memory", r"line: -?[\d.]+ ms a clip"),
+    ),
+    "serving": Smoke(
+        "--clips 9 --rounds 1 --models dscnn",
+        (
+            rf"dscnn, one recording: predict {NUMBER} s, import tensorflow {NUMBER} s, {NUMBER} times as",
+            rf"dscnn, 9 recordings: predict {NUMBER} clips/s from audio files, evaluate {NUMBER} clips/s",
+        ),
+        (pytest.mark.tensorflow,),
     ),
     "sharing": Smoke(
         "--rounds 1 --features stft --shares 8",
@@ -142,7 +155,14 @@ def _skip_without_sshd() -> None:
         pytest.skip("there is no OpenSSH server: run make servers as root")
 
 
-REQUIREMENTS: dict[str, Callable[[], None]] = {"sharing": _skip_without_sshd}
+def _skip_without_tflite_micro() -> None:
+    pytest.importorskip("tflite_micro", reason="tflite-micro exists only for Linux on x86-64")
+
+
+REQUIREMENTS: dict[str, Callable[[], None]] = {
+    "micro": _skip_without_tflite_micro,
+    "sharing": _skip_without_sshd,
+}
 
 
 RUN = """

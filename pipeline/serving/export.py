@@ -29,8 +29,8 @@ from pipeline.features import FRONT_END
 from pipeline.params import Section
 from pipeline.progress import quietly
 from pipeline.serving import micro
-from pipeline.serving.formats import INPUT, OUTPUT, SIGNATURE
 from pipeline.serving.description import EXTRA, Description, append
+from pipeline.serving.formats import INPUT, OUTPUT, SIGNATURE
 
 Format = Literal["saved_model", "litert", "litert_int8", "onnx", "micro"]
 # Formats in which the network computes in float32, and so like Keras.

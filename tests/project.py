@@ -108,6 +108,11 @@ class Project:
             check=False,
         )
 
+    def export(self) -> None:
+        """Export the model to LiteRT, which `SMALL` leaves out."""
+        self.set_params({"export.formats": ["litert"]})
+        self.run(sys.executable, "-m", "pipeline.stages.export")
+
     def commit(self) -> None:
         """Commit everything."""
         self.run("git", "add", "-A")

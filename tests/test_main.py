@@ -25,7 +25,7 @@ def test_every_file_of_commands_is_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("chekc", "did you mean check?"), ("xyz", "expected one of check, store, summary")]
+    ("name", "hint"), [("chekc", "did you mean check?"), ("xyz", "expected one of check, store, predict")]
 )
 def test_an_unknown_command_names_the_nearest(name: str, hint: str) -> None:
     """A misspelt command is an error that names the nearest one, or all of them."""

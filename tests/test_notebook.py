@@ -8,7 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.project import ROOT
+from pipeline.files import read_csv
+from tests.project import ROOT, Project
 
 TOUR = ROOT / "notebooks" / "tour.ipynb"
 
@@ -18,14 +19,17 @@ def _tour() -> Any:
 
 
 @pytest.mark.tensorflow
-def test_the_tour_runs_from_top_to_bottom(finished: Path) -> None:
+def test_the_tour_runs_from_top_to_bottom(finished: Path, tmp_path: Path) -> None:
     """Started in its own folder, it shows and plays a clip and its features, and predicts the test clips.
 
     It also prints how far tf.signal.stft and librosa.stft differ: by less than a millionth of the largest
     magnitude.
     """
+    project = Project(tmp_path / "project", copied=finished)
+    project.export()
     notebook = _tour()
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": finished / "notebooks"}}).execute()
+    resources = {"metadata": {"path": project.path / "notebooks"}}
+    NotebookClient(notebook, timeout=300, resources=resources).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     displayed = [output.data for output in outputs if "data" in output]
@@ -35,6 +39,8 @@ def test_the_tour_runs_from_top_to_bottom(finished: Path) -> None:
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "24 clips of go, stop, yes" in printed
     assert "test clips" in printed
+    first = read_csv(finished / "results/predictions.csv")[0]
+    assert re.search(rf"^data/raw/{re.escape(first['clip'])} +{first['prediction']} ", printed, re.MULTILINE)
     numbers = re.search(r"^largest difference (\S+), largest magnitude (\S+)$", printed, re.MULTILINE)
     assert numbers
     difference, magnitude = map(float, numbers.groups())

@@ -43,8 +43,10 @@ models/export/             the model in formats that run by themselves"""
 
 def _classify() -> None:
     """Classify the first test clip, as the user might, if its file and the exported model are here."""
+    if not (MODEL.exists() and PREDICTIONS.exists()):
+        return
     clip = RAW / read_csv(PREDICTIONS)[0]["clip"]
-    if not (MODEL.exists() and clip.exists()):
+    if not clip.exists():
         return
     print(f"\n$ python -m pipeline predict {shlex.quote(str(clip))}", flush=True)
     predict.main([str(clip)])

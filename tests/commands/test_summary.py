@@ -1,13 +1,14 @@
 """`python -m pipeline summary`."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.commands import summary
 from pipeline.errors import PipelineError
-from tests.project import pipeline
+from tests.project import Project, pipeline
 
 SCORES = {
     "accuracy": 0.8125,
@@ -49,10 +50,21 @@ def test_without_a_run_the_message_says_what_to_do(folder: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_every_file_that_it_names_exists(finished: Path) -> None:
-    """After a run, each path in the first column of the lower part is a file."""
+    """After a run, each path in the first column of the lower part is a file or a folder."""
     result = pipeline("summary", cwd=finished)
     paths = [
         line.split()[0] for line in result.stdout.splitlines() if line.startswith(("results/", "models/"))
     ]
-    assert len(paths) == 5
-    assert all((finished / path).is_file() for path in paths)
+    assert len(paths) == 6
+    assert all((finished / path).exists() for path in paths)
+
+
+@pytest.mark.tensorflow
+def test_a_test_clip_is_classified_at_the_end(finished: Path, tmp_path: Path) -> None:
+    """If a model was exported, the last lines are a command that classifies a test clip, and its output."""
+    project = Project(tmp_path / "project", copied=finished)
+    assert "predict" not in project.run(sys.executable, "-m", "pipeline", "summary")
+    project.export()
+    *_, command, line = project.run(sys.executable, "-m", "pipeline", "summary").splitlines()
+    assert command.startswith("$ python -m pipeline predict data/raw/")
+    assert project.run("bash", "-c", command.removeprefix("$ ")).splitlines() == [line]

@@ -209,3 +209,27 @@ def test_a_teachers_feature_of_other_clips_is_an_error(file: Path, tmp_path: Pat
     make_store(tmp_path / "mfcc.h5", make_rows(), clips=[f"no/other {number}" for number in range(120)])
     with pytest.raises(PipelineError, match=r"mfcc\.h5 and .*x\.h5 contain different clips"):
         teacher.load(_settings(file, teacher_feature="mfcc"), train)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"labels": ["no", "oui"]}, r"was trained on the labels no, oui, expected no, yes"),
+        (
+            {"labels": ["no", "yes"], "feature": {"params": {"n_mels": 8}}},
+            r"was trained on a feature with \{'n_mels': 8\}, .* has \{\}: correct train\.teacher_feature",
+        ),
+    ],
+    ids=["labels", "feature"],
+)
+def test_a_teacher_that_says_what_it_learned_is_checked(
+    description: dict[str, Any], message: str, subsets: dict[str, Subset], tmp_path: Path
+) -> None:
+    """A teacher of equal shapes, but of other labels or another feature, is an error."""
+    path = tmp_path / "teacher.keras"
+    save(build(MODELS["cnn"], subsets["train"], TRAIN), path, description)
+    with pytest.raises(PipelineError, match=message):
+        teacher.load(_settings(path), subsets["train"])
+    fitting = {"labels": ["no", "yes"], "feature": {"params": {}}}
+    save(build(MODELS["cnn"], subsets["train"], TRAIN), path, fitting)
+    assert teacher.load(_settings(path), subsets["train"]) is not None

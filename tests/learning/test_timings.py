@@ -26,3 +26,14 @@ def test_without_a_training_there_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     """If nothing was trained yet, there are no times."""
     monkeypatch.chdir(tmp_path)
     assert timings.seconds() == {}
+
+
+def test_the_latest_speeds_of_an_export_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are found by the model's md5 and the format. A later export of the same model replaces them."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.keras").write_bytes(b"one")
+    timings.note_speeds(Path("model.keras"), {"litert": (1.5, 2.0, 700.0), "onnx": (3.0, 4.0, 400.0)})
+    timings.note_speeds(Path("model.keras"), {"litert": (1.25, 1.75, 800.0)})
+    speeds = timings.speeds()["f97c5d29941bfb1b2fdab0874906ab82"]
+    assert speeds["litert"] == {"median_ms": 1.25, "p95_ms": 1.75, "clips_per_second": 800.0}
+    assert speeds["onnx"]["median_ms"] == 3.0

@@ -63,7 +63,7 @@ def test_every_file_that_it_names_exists(finished: Path) -> None:
 def test_a_test_clip_is_classified_at_the_end(finished: Path, tmp_path: Path) -> None:
     """If a model was exported, the last lines are a command that classifies a test clip, and its output."""
     project = Project(tmp_path / "project", copied=finished)
-    assert "predict" not in project.run(sys.executable, "-m", "pipeline", "summary")
+    assert "pipeline predict" not in project.run(sys.executable, "-m", "pipeline", "summary")
     project.export()
     *_, command, line = project.run(sys.executable, "-m", "pipeline", "summary").splitlines()
     assert command.startswith("$ python -m pipeline predict data/raw/")

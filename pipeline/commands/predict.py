@@ -141,7 +141,7 @@ def _windows(predictor: Predictor, sources: list[Source], options: Namespace) ->
         try:
             words = predictor.listen(read(), hop=options.hop, threshold=options.threshold)
         except OSError as error:
-            yield Result(name, [], error.strerror)
+            yield Result(name, [], str(error.strerror or error))
         except Undecodable as reason:
             yield Result(name, [], str(reason))
         else:

@@ -60,6 +60,11 @@ class Description(BaseModel):
         content = json.dumps(self.model_dump(), indent=2, ensure_ascii=False)
         return {METADATA: content + "\n", LABELS: "".join(f"{label}\n" for label in self.labels)}
 
+    def write(self, folder: Path) -> None:
+        """Write these files into `folder`."""
+        for name, text in self.texts().items():
+            (folder / name).write_text(text, encoding="utf-8")
+
 
 def append(description: Description, path: Path) -> None:
     """Append the description to the .tflite file at `path`, as a zip archive whose bytes have no date."""

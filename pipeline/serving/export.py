@@ -3,16 +3,16 @@
 The feature's layer, the network and a softmax become one graph without variables, and each format is
 converted from it:
 
-==============  ================  ===============================================================
-format          path              content
-==============  ================  ===============================================================
-`saved_model`   `saved_model/`    float32; a second signature takes the bytes of a WAV file
-`litert`        `model.tflite`    float32
-`litert_int8`   `model_int8.tflite`  the network in int8, the front end in float32
-`onnx`          `model.onnx`      float32
-`micro`         `micro/`          for micro-controllers: the front end in float32, the network in
-                                  int8, each also as a C array
-==============  ================  ===============================================================
+===============  ====================  ====================================================
+format           path                  content
+===============  ====================  ====================================================
+`saved_model`    `saved_model/`        float32; a second signature takes bytes of a WAV file
+`litert`         `model.tflite`        float32
+`litert_int8`    `model_int8.tflite`   the network in int8, the front end in float32
+`onnx`           `model.onnx`          float32
+`micro`          `micro/`              the front end in float32, the network in int8, each
+                                       also as a C array
+===============  ====================  ====================================================
 """
 
 import tempfile
@@ -44,6 +44,8 @@ PATHS: dict[Format, str] = {
 }
 # The version of ONNX's operators. onnxruntime has known it since 2023.
 OPSET = 18
+# The second signature of a SavedModel, and its input.
+WAV = "wav"
 # The name of the front end's output in the files for micro-controllers.
 FEATURE = "feature"
 
@@ -76,6 +78,7 @@ class Exporter:
         import keras
 
         self.network = portable(network)
+        self.recurrent = any(isinstance(layer, keras.layers.RNN) for layer in self.network.layers)
         self._layer = layer
         self._description = description
         self._calibration = calibration
@@ -157,27 +160,22 @@ class Exporter:
             probabilities = tf.reshape(frozen(waveforms)[0], (-1, len(labels)))
             return {OUTPUT: probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
 
-        class Served(tf.Module):  # type: ignore[misc]
-            @tf.function(input_signature=[tf.TensorSpec((None, sound.samples), tf.float32, INPUT)])  # type: ignore[untyped-decorator]
-            def waveforms(self, waveforms: Any) -> dict[str, Any]:
-                return outputs(waveforms)
+        def of_wav(wav: Any) -> dict[str, Any]:
+            return outputs(_decode_wav(wav, sound)[None])
 
-            @tf.function(input_signature=[tf.TensorSpec((), tf.string, "wav")])  # type: ignore[untyped-decorator]
-            def wav(self, wav: Any) -> dict[str, Any]:
-                return outputs(_decode_wav(wav, sound)[None])
-
-        served = Served()
-        _save(served, str(path), {SIGNATURE: served.waveforms, "wav": served.wav})
+        signatures = {
+            SIGNATURE: tf.function(outputs, [tf.TensorSpec((None, sound.samples), tf.float32, INPUT)]),
+            WAV: tf.function(of_wav, [tf.TensorSpec((), tf.string, WAV)]),
+        }
+        _save(path, signatures)
         # This file contains a random number, and nothing that is needed to load the model.
         (path / "fingerprint.pb").unlink()
         (path / EXTRA).mkdir()
-        for name, text in self._description.texts().items():
-            (path / EXTRA / name).write_text(text, encoding="utf-8")
+        self._description.write(path / EXTRA)
 
     def _micro(self, path: Path) -> None:
         import keras
 
-        path.mkdir()
         one_clip = (1, *self._layer.input_shape[1:])
         with _converter(_frozen(self._layer, one_clip), output=FEATURE) as converter:
             front_end = converter.convert()
@@ -237,15 +235,16 @@ def _converter(frozen: Any, *, name: str = INPUT, output: str = OUTPUT) -> Itera
     spec = tf.TensorSpec(frozen.inputs[0].shape, tf.float32, name)
     # The converter loses the names if it takes a function that it cannot save, such as one with gradients.
     with tempfile.TemporaryDirectory() as folder:
-        _save(tf.Module(), folder, {SIGNATURE: named.get_concrete_function(spec)})
+        _save(Path(folder), {SIGNATURE: named.get_concrete_function(spec)})
         yield tf.lite.TFLiteConverter.from_saved_model(folder, [SIGNATURE])
 
 
-def _save(module: Any, folder: str, signatures: dict[str, Any]) -> None:
+def _save(folder: Path, signatures: dict[str, Any]) -> None:
+    """Write a SavedModel with these functions."""
     import tensorflow as tf
 
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, folder, signatures, options)
+    tf.saved_model.save(tf.Module(), str(folder), signatures, options)
 
 
 def _calibrate(converter: Any, clips: NDArray[np.float32]) -> None:

@@ -19,14 +19,14 @@ PER_LINE = 16
 
 
 def write(folder: Path, front_end: bytes, network: bytes, description: Description) -> None:
-    """Write the models, the C source and header with both, and what they say of themselves."""
+    """Make `folder`; write the models, the C source and header with both, and the description into it."""
+    folder.mkdir()
     (folder / FRONT_END).write_bytes(front_end)
     (folder / NETWORK).write_bytes(network)
     arrays = {"front_end": front_end, "network": network}
     (folder / HEADER).write_text(_header(arrays, description), encoding="utf-8")
     (folder / SOURCE).write_text(_source(arrays, description), encoding="utf-8")
-    for name, text in description.texts().items():
-        (folder / name).write_text(text, encoding="utf-8")
+    description.write(folder)
 
 
 def _header(arrays: dict[str, bytes], description: Description) -> str:

@@ -65,7 +65,11 @@ class Predictor:
         """Return the probabilities (clips, labels) of `waveforms` (clips, samples), both float32.
 
         A waveform has the model's sample rate and length, and full scale at ±1.
+        Raises ValueError if the shape is another.
         """
+        samples = self.description.audio.samples
+        if waveforms.ndim != 2 or waveforms.shape[1] != samples:
+            raise ValueError(f"waveforms must have the shape (clips, {samples}), have {waveforms.shape}")
         return self._run(waveforms)
 
     def files(self, paths: Iterable[Path | str]) -> Iterator[Prediction]:

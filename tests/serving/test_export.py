@@ -1,7 +1,9 @@
 """Exported models: each says what Keras says, describes itself, and is the same bytes each time."""
 
+import ast
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from pipeline.models import Model
 from pipeline.models.speech import Speech
-from pipeline.serving import formats, micro
+from pipeline.serving import Predictor, formats, micro
 from pipeline.serving.export import EXACT, PATHS, Format, portable
 from tests.learning.make import MODELS
 from tests.project import ROOT
@@ -172,7 +175,6 @@ def test_a_wav_file_can_be_sent_to_a_saved_model(folder: Path, tmp_path: Path) -
 
     It refuses another sample rate, and says which one it takes.
     """
-    import soundfile
     import tensorflow as tf
 
     from pipeline.corpus.audio import decode
@@ -237,22 +239,21 @@ def test_a_format_that_cannot_be_written_says_why(tmp_path: Path) -> None:
 
 
 def test_an_artefact_runs_without_this_project(folder: Path, tmp_path: Path) -> None:
-    """In an empty folder, numpy and LiteRT are enough to read labels and rate and to classify a waveform."""
+    """The client in docs/serving.md classifies a file in an empty folder, with only numpy and LiteRT."""
+    text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    client = re.search(r"```python\n(# client\.py.*?)```", text, re.DOTALL)
+    assert client
+    code = client[1] + "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    (tmp_path / "client.py").write_text(code, encoding="utf-8")
     (tmp_path / "model.tflite").write_bytes((folder / "model.tflite").read_bytes())
-    clip = make.waveforms()[:1]
-    np.save(tmp_path / "clip.npy", clip)
-    code = """if True:
-        import json, sys, zipfile
-        import numpy as np
-        from ai_edge_litert.interpreter import Interpreter
-        metadata = json.loads(zipfile.ZipFile("model.tflite").read("metadata.json"))
-        run = Interpreter("model.tflite").get_signature_runner("serving_default")
-        [row] = run(waveforms=np.load("clip.npy"))["probabilities"]
-        assert not {"pipeline", "tensorflow", "keras"} & {name.partition(".")[0] for name in sys.modules}
-        print(json.dumps(dict(zip(metadata["labels"], row.tolist()))))
-    """
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
-    )
-    row = formats.load(folder / "model.tflite", 1).run(clip)[0]
-    assert json.loads(result.stdout) == pytest.approx(dict(zip(make.LABELS, row.tolist(), strict=True)))
+    for samples in (8000, 5000, 9000):
+        sound = make.waveforms()[0].repeat(2)[:samples]
+        soundfile.write(tmp_path / "x.wav", sound, 16000)
+        command = [sys.executable, "-P", "client.py", "model.tflite", "x.wav"]
+        result = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
+        answer, modules = result.stdout.splitlines()
+        assert not {"pipeline", "tensorflow", "keras", "soundfile"} & set(ast.literal_eval(modules))
+        [prediction] = Predictor(folder / "model.tflite").files([tmp_path / "x.wav"])
+        label, probability = answer.split()
+        assert label == prediction.label
+        assert float(probability) == pytest.approx(prediction.probability, abs=1e-6)

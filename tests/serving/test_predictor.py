@@ -38,6 +38,13 @@ def test_every_format_gives_the_same_answers(folder: Path) -> None:
         np.testing.assert_allclose(predictor(clips), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(8000,), (2, 7999), (1, 2, 8000)])
+def test_waveforms_of_another_shape_are_an_error(folder: Path, shape: tuple[int, ...]) -> None:
+    """The message has the expected shape and the one that was given."""
+    with pytest.raises(ValueError, match=r"must have the shape \(clips, 8000\), have \("):
+        Predictor(folder / "model.tflite")(np.zeros(shape, np.float32))
+
+
 def test_recordings_are_decoded_like_clips(folder: Path, record: Record) -> None:
     """A file of any format, rate, length and number of channels has the prediction of its waveform."""
     predictor = Predictor(folder / "model.tflite")

@@ -26,7 +26,7 @@ def test_metrics_fit_a_terminal(project: Project) -> None:
     """`dvc metrics show` prints only the headline, in at most 100 columns."""
     metrics = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
     scores = metrics["results/metrics.json"]["data"]
-    assert metrics.keys() == {"results/metrics.json"}
+    assert metrics.keys() == {"results/metrics.json", "results/export.json"}
     assert scores.keys() == {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch"}
     assert scores["epoch"] == 1
     lines = project.run("dvc", "metrics", "show").splitlines()

@@ -15,9 +15,13 @@ COMPARE = (sys.executable, "-m", "pipeline", "compare")
 
 
 def _rows(page: Path) -> dict[tuple[str, str], list[str]]:
-    """Return the table's cells by feature and model."""
-    content = page.read_text(encoding="utf-8")
-    body = content.partition("<tbody>")[2].partition("</tbody>")[0]
+    """Return the first table's cells by feature and model."""
+    return _table(page, 1)
+
+
+def _table(page: Path, number: int) -> dict[tuple[str, str], list[str]]:
+    """Return the cells of a table by the first two, feature and model."""
+    body = page.read_text(encoding="utf-8").split("<tbody>")[number].partition("</tbody>")[0]
     found = {}
     for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL):
         cells = [
@@ -32,6 +36,8 @@ def _rows(page: Path) -> dict[tuple[str, str], list[str]]:
 def test_pairs_run_once_and_are_compared(finished: Path, tmp_path: Path) -> None:
     """Two pairs run, and a third does not fit. The second time nothing runs."""
     project = Project(tmp_path / "home" / "project", copied=finished)
+    project.set_params({"export.formats": ["litert"]})
+    project.commit()
     args = ("--features", "stft", "--models", "cnn,rnn,bcresnet")
     stored = (finished / "data/features/stft.h5").stat().st_size / 1e6
     output = project.run(*COMPARE, *args)
@@ -55,6 +61,14 @@ def test_pairs_run_once_and_are_compared(finished: Path, tmp_path: Path) -> None
         assert float(megabytes) == pytest.approx(stored, abs=0.1)
         assert name in project.run("dvc", "exp", "list", "--name-only")
     assert accuracies == sorted(accuracies, reverse=True)
+    exported = _table(page, 2)
+    assert exported.keys() == rows.keys()
+    for pair, (name, accuracy, apart, size, median, p95, speed) in exported.items():
+        assert (name, accuracy) == ("litert", rows[pair][0])
+        assert float(apart) <= 1e-4
+        assert int(size.replace(",", "")) > 1000
+        assert 0 < float(median) <= float(p95)
+        assert int(speed.replace(",", "")) > 0
     assert project.run("git", "rev-parse", "HEAD").strip() in page.read_text(encoding="utf-8")
     for width in (400, 1400):
         with browser.opened(page, width=width, dark=width == 400) as driver:

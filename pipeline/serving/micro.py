@@ -74,13 +74,22 @@ def run(folder: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Model:
-    """A .tflite model under LiteRT's interpreter that takes and returns float32, whatever it computes in."""
+    """A .tflite model under LiteRT's interpreter that takes and returns float32, whatever it computes in.
 
-    def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    Args:
+        content: the file's bytes.
+        reference: use LiteRT's reference code, and not the faster code for this processor. Both round int8
+            differently; micro-controllers round as the reference does.
+    """
 
+    def __init__(self, content: bytes, *, reference: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        resolver = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
         with quietly():
-            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
+            )
             self._interpreter.allocate_tensors()
         self.input = self._interpreter.get_input_details()[0]
         self.output = self._interpreter.get_output_details()[0]

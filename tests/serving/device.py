@@ -21,18 +21,3 @@ def run(model: bytes, values: NDArray[Any]) -> NDArray[Any]:
         interpreter.invoke()
         outputs.append(np.copy(interpreter.get_output(0)))
     return np.stack(outputs)
-
-
-def reference(model: bytes, values: NDArray[Any]) -> NDArray[Any]:
-    """Return what LiteRT's reference code, without the faster code for this processor, computes."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-    outputs = []
-    for value in values:
-        interpreter.set_tensor(taken["index"], value)
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(given["index"]))
-    return np.stack(outputs)

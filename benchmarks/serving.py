@@ -55,8 +55,7 @@ def export(name: str, net: Any, *formats: Format) -> None:
             "licences": model.licences(),
         }
     )
-    layer = feature.layer(audio["sample_rate"], waveforms.shape[1])
-    exporter = Exporter(net, layer, description, rows(waveforms)[:100])
+    exporter = Exporter(net, feature, description, rows(waveforms)[:100])
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     for each in formats:
         exporter.write(each, MODEL.parent / PATHS[each])

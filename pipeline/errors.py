@@ -1,6 +1,7 @@
 """The error for a mistake in the user's input, and how a command ends with it."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,9 @@ def run(main: Callable[[], None]) -> None:
         main()
     except PipelineError as error:
         sys.exit(f"\n{error}\n")
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

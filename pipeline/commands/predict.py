@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from pipeline.commands import parser
-from pipeline.corpus.archive import AUDIO_SUFFIXES
+from pipeline.corpus.archive import AUDIO_SUFFIXES, is_clip
 from pipeline.corpus.audio import Undecodable
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
@@ -46,14 +47,13 @@ def main(arguments: Sequence[str]) -> None:
     """Print a line for each recording. Exit with status 1 if any cannot be read."""
     options = _options(arguments)
     sources = [source for path in options.paths for source in _sources(path)]
-    if not sources:
-        raise PipelineError(
-            f"{', '.join(options.paths)} contains no audio files: expected files that end in one of"
-            f" {', '.join(AUDIO_SUFFIXES)}: name another folder, or the files"
-        )
     predictor = Predictor(options.model)
+    duration = predictor.description.audio.duration
+    if options.window and not 0 < options.hop <= duration:
+        raise PipelineError(f"--hop must be above 0 and at most {duration:g} seconds, is {options.hop:g}")
     results = _windows(predictor, sources, options) if options.window else _clips(predictor, sources)
-    write = _writer(options)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names may not be UTF-8
+    write = _writer(options, predictor.labels)
     bar = Progress(len(sources), "files", "predict", sys.stderr) if len(sources) > BATCH_SIZE else None
     failed = False
     with bar or nullcontext():
@@ -84,24 +84,39 @@ def _options(arguments: Sequence[str]) -> Namespace:
         "--threshold", type=float, default=0.8, help="the least probability of a word; the default is 0.8"
     )
     args = options.parse_args(arguments)
-    if args.hop <= 0:
-        raise PipelineError(f"--hop must be above 0, is {args.hop:g}")
+    if not 0 <= args.threshold <= 1:
+        raise PipelineError(f"--threshold must be from 0 to 1, is {args.threshold:g}")
     return args
 
 
 def _sources(path: str) -> Iterator[Source]:
-    """Yield the recording at `path`, or the recordings in it if it is a folder, sorted."""
+    """Yield the recording at `path`, or the recordings in it if it is a folder, sorted.
+
+    What cannot be searched is yielded, too, with a function that says why.
+    """
     if path == STDIN:
         yield path, sys.stdin.buffer.read
-    elif Path(path).is_dir():
-        for folder, subfolders, names in os.walk(path):
-            subfolders.sort()
-            for name in sorted(names):
-                if name.lower().endswith(AUDIO_SUFFIXES):
-                    file = Path(folder, name)
-                    yield str(file), file.read_bytes
-    else:
+        return
+    if not Path(path).is_dir():
         yield path, Path(path).read_bytes
+        return
+    errors: list[OSError] = []
+    found = False
+    for folder, subfolders, names in os.walk(path, onerror=errors.append):
+        subfolders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if is_clip(file.relative_to(path).parts):
+                found = True
+                yield str(file), file.read_bytes
+    if not found and not errors:
+        errors.append(OSError(0, f"contains no files that end in one of {', '.join(AUDIO_SUFFIXES)}", path))
+    for error in errors:
+        yield str(error.filename), partial(_fail, error)
+
+
+def _fail(error: OSError) -> bytes:
+    raise error
 
 
 def _clips(predictor: Predictor, sources: list[Source]) -> Iterator[Result]:
@@ -153,20 +168,20 @@ def _word(name: str, word: Heard) -> Line:
     return Line(text, {"file": name, **word._asdict()})
 
 
-def _writer(options: Namespace) -> Callable[[Line], None]:
+def _writer(options: Namespace, labels: list[str]) -> Callable[[Line], None]:
     """Return the function that prints a line in the chosen format."""
     # On a terminal, tqdm prints it above the progress bar.
     show: Callable[[str], None] = tqdm.write if sys.stdout.isatty() else print
     if options.json:
         return lambda line: show(json.dumps(line.record, ensure_ascii=False))
-    return _table(show) if options.csv else lambda line: show(line.text)
+    header = ["file", *Heard._fields] if options.window else ["file", "label", "probability", *labels]
+    return _table(show, header) if options.csv else lambda line: show(line.text)
 
 
-def _table(show: Callable[[str], None]) -> Callable[[Line], None]:
-    """Return the function that prints a line as a row of CSV, and the header before the first."""
+def _table(show: Callable[[str], None], header: Sequence[str]) -> Callable[[Line], None]:
+    """Print `header` as CSV, and return the function that prints a line as a row."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="")
-    header: list[str] = []
 
     def write_row(cells: list[Any]) -> None:
         rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells])
@@ -177,9 +192,7 @@ def _table(show: Callable[[str], None]) -> Callable[[Line], None]:
     def write(line: Line) -> None:
         record = dict(line.record)
         probabilities = record.pop("probabilities", {})
-        if not header:
-            header.extend([*record, *probabilities])
-            write_row(header)
         write_row([*record.values(), *probabilities.values()])
 
+    write_row(list(header))
     return write

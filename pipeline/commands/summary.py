@@ -35,15 +35,16 @@ results/report.html        the whole run as one page: open it in a browser
 {METRICS}       these scores (dvc metrics show)
 results/labels.csv         precision and recall of each label (dvc plots show)
 results/predictions.csv    the prediction for each test clip
-models/model.keras         the trained model
-models/export/             the model in formats that run by themselves"""
+models/model.keras         the trained model"""
     )
-    _classify()
+    if MODEL.exists():
+        print(f"{MODEL.parent}/             the model in formats that run by themselves")
+        _classify()
 
 
 def _classify() -> None:
     """Classify the first test clip, as the user might, if its file and the exported model are here."""
-    if not (MODEL.exists() and PREDICTIONS.exists()):
+    if not PREDICTIONS.exists():
         return
     clip = RAW / read_csv(PREDICTIONS)[0]["clip"]
     if not clip.exists():

@@ -9,7 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -181,7 +181,7 @@ def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
                     f"{path} unpacks to over {unpacking.max_bytes:,} bytes, at {entry.name!r}: if you expect"
                     " that many, raise params.yaml: extract.max_bytes"
                 )
-            if entry.kind == "file" and _is_clip(parts, unpacking.exclude):
+            if entry.kind == "file" and is_clip(parts, unpacking.exclude):
                 if parts in clips:
                     raise PipelineError(
                         f"{path} contains {entry.name!r} twice: pack it again, with each clip once"
@@ -198,7 +198,8 @@ def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
     return len(clips)
 
 
-def _is_clip(parts: tuple[str, ...], exclude: list[str]) -> bool:
+def is_clip(parts: Sequence[str], exclude: Sequence[str] = ()) -> bool:
+    """Return whether the path with these `parts` has an audio suffix, and is neither hidden nor excluded."""
     return PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES and not any(
         part.startswith(".") or part == "__MACOSX" or part in exclude for part in parts
     )

@@ -98,7 +98,7 @@ def decode(
     for (rate, _), group in heads.items():
         rows, recordings = zip(*group, strict=True)
         resampled = _resample(np.stack(recordings, axis=1), rate, sample_rate)
-        waveforms[list(rows)] = _fix_length(resampled.T, length, padding)
+        waveforms[list(rows)] = fix_length(resampled.T, length, padding)
     for row in np.flatnonzero(~np.isfinite(waveforms).all(axis=1)).tolist():
         waveforms[row], results[row] = 0, Decoded(problem=TOO_LARGE)
     return waveforms, results
@@ -124,25 +124,28 @@ def _read(content: bytes, duration: float | None) -> tuple[Samples, Recorded]:
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate = file.samplerate
-            frames = file.frames if duration is None else int(duration * rate)
-            if duration is not None and not frames:
+            frames = None if duration is None else int(duration * rate)
+            if frames == 0:
                 raise Undecodable(f"audio.duration is shorter than one sample at {rate} Hz")
             # libsndfile reads int16 samples faster as int16. As floats they are exactly 1/32768 of that.
             is_int16 = file.subtype == "PCM_16"
             dtype = "int16" if is_int16 else "float32"
-            block_size = max(frames, FRAMES_AT_A_TIME)
+            block_size = max(frames or 0, FRAMES_AT_A_TIME)
             block = file.read(block_size, dtype=dtype)
-            head, samples, digest = block[:frames], 0, hashlib.md5(usedforsecurity=False)
+            blocks, samples, digest = [block[:frames]], 0, hashlib.md5(usedforsecurity=False)
             while len(block):
                 if not (is_int16 or np.isfinite(block).all()):
                     raise Undecodable("contains samples that are not finite")
                 digest.update(block)
                 samples += len(block)
                 block = file.read(block_size, dtype=dtype) if len(block) == block_size else block[:0]
+                if frames is None:
+                    blocks.append(block)
     except (soundfile.LibsndfileError, OSError) as error:
         raise Undecodable(str(getattr(error, "error_string", error))) from None
     if not samples:
         raise Undecodable("contains no samples")
+    head = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     if is_int16:
         head = head * np.float32(1 / 32768)
     mono = head if head.ndim == 1 else np.mean(head.T, axis=0)
@@ -157,10 +160,10 @@ def _resample(waveforms: Samples, rate: int, target: int) -> Samples:
     resampled: Samples = soxr.resample(waveforms, rate, target, quality="soxr_hq")
     # soxr rounds the length to the nearest number of samples. librosa rounds it up and adds silence.
     length = int(np.ceil(len(waveforms) * (float(target) / rate)))
-    return _fix_length(resampled.T, length, "constant").T
+    return fix_length(resampled.T, length, "constant").T
 
 
-def _fix_length(waveforms: Samples, samples: int, padding: Literal["edge", "constant"]) -> Samples:
+def fix_length(waveforms: Samples, samples: int, padding: Literal["edge", "constant"]) -> Samples:
     """Return `waveforms` (clips, any length) cut or padded to `samples` samples."""
     missing = max(0, samples - waveforms.shape[1])
     cut = waveforms[:, :samples]

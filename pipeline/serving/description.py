@@ -1,8 +1,8 @@
 """What a model says of itself: its labels, the sound that it takes, its parameters, and licences.
 
-Every exported file carries this as JSON, and so does `models/model.keras`. A .keras file is a zip archive,
+Every exported format carries this as JSON, and so does `models/model.keras`. A .keras file is a zip archive,
 and contains it in metadata.json. So does a .tflite file, which LiteRT allows to have a zip archive at its
-end: `unzip -p model.tflite metadata.json` prints it.
+end: `unzip -p model.tflite metadata.json` prints it. A folder contains a file metadata.json.
 """
 
 import json

@@ -15,6 +15,7 @@ format           path                  content
 ===============  ====================  ====================================================
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +24,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.features import FRONT_END
+from pipeline.features import FRONT_END, Feature
 from pipeline.params import Section
 from pipeline.progress import quietly
 from pipeline.serving import micro
@@ -61,31 +62,48 @@ class Export(Section):
     calibration_clips: int = Field(ge=1)
     max_int8_loss: float = Field(ge=0, le=1)
 
+    @field_validator("formats")
+    @classmethod
+    def _no_format_twice(cls, formats: list[Format]) -> list[Format]:
+        if len(set(formats)) < len(formats):
+            raise ValueError(f"must name each format once, is {formats}")
+        return formats
+
 
 class Exporter:
     """Writes a model in several formats.
 
     Args:
         network: a Keras model: features (clips, frames, bins) → logits (clips, labels).
-        layer: the feature's layer: waveforms (clips, samples) → features.
+        feature: that the network takes.
         description: of the model, which each artefact carries.
         calibration: waveforms (clips, samples) of training clips, by which the ranges of int8 are chosen.
+
+    Raises NoLayerError if the feature cannot be computed inside a model.
+
+    Attributes:
+        network: the network as it is exported.
+        recurrent: whether it has recurrent layers.
     """
 
     def __init__(
-        self, network: Any, layer: Any, description: Description, calibration: NDArray[np.float32]
+        self, network: Any, feature: Feature, description: Description, calibration: NDArray[np.float32]
     ) -> None:
         import keras
 
         self.network = portable(network)
-        self.recurrent = any(isinstance(layer, keras.layers.RNN) for layer in self.network.layers)
-        self._layer = layer
+        self.recurrent = '"unroll"' in json.dumps(self.network.get_config(), default=str)
+        sound = description.audio
+        layer = feature.layer(sound.sample_rate, sound.samples)
+        # Micro-controllers have no float16.
+        exact = feature.model_copy(update={"dtype": "float32"})
+        self._exact_layer = exact.layer(sound.sample_rate, sound.samples)
         self._description = description
         self._calibration = calibration
-        waveforms = keras.Input(layer.input_shape[1:], name=INPUT)
+        waveforms = keras.Input((sound.samples,), name=INPUT)
         softmax = keras.layers.Softmax(name=OUTPUT)
         model = keras.Model(waveforms, softmax(self.network(layer(waveforms))))
-        self._frozen = _frozen(model, (None, *layer.input_shape[1:]))
+        self._frozen = _frozen(model, (None, sound.samples))
 
     def write(self, name: Format, path: Path) -> None:
         """Write the format `name` to `path`, a file or a folder.
@@ -176,10 +194,12 @@ class Exporter:
     def _micro(self, path: Path) -> None:
         import keras
 
-        one_clip = (1, *self._layer.input_shape[1:])
-        with _converter(_frozen(self._layer, one_clip), output=FEATURE) as converter:
+        if self.recurrent:
+            raise CannotConvertError("a recurrent network is unrolled, and then too large for such a device")
+        one_clip = (1, *self._exact_layer.input_shape[1:])
+        with _converter(_frozen(self._exact_layer, one_clip), output=FEATURE) as converter:
             front_end = converter.convert()
-        features = self._layer.predict(self._calibration, verbose=0)
+        features = self._exact_layer.predict(self._calibration, verbose=0)
         feature = keras.Input(batch_shape=(1, *features.shape[1:]), name=FEATURE)
         softmax = keras.layers.Softmax(name=OUTPUT)
         network = keras.Model(feature, softmax(self.network(feature)))
@@ -207,8 +227,10 @@ def _rewritten(config: Any) -> Any:
         return config
     changed = {key: _rewritten(value) for key, value in config.items()}
     if "unroll" in changed:
+        changed["unroll"] = True
+    if "recurrent_dropout" in changed:
         # Even outside of training, dropout of a recurrent layer is in the graph.
-        changed |= {"unroll": True, "dropout": 0.0, "recurrent_dropout": 0.0}
+        changed |= {"dropout": 0.0, "recurrent_dropout": 0.0}
     if changed.get("class_name") == "DTypePolicy":
         changed["config"] = {"name": "float32"}
     return changed

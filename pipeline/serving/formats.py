@@ -1,5 +1,6 @@
 """Load a model of any format, and run it: waveforms → probabilities."""
 
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from pipeline.errors import PipelineError
 from pipeline.files import read_zipped_json
 from pipeline.progress import quietly
+from pipeline.serving import micro
 from pipeline.serving.description import EXTRA, METADATA, Description
 
 # (clips, samples) float32 → (clips, labels) float32.
@@ -29,7 +31,7 @@ class Loaded(NamedTuple):
 
 
 def load(path: Path, threads: int) -> Loaded:
-    """Return the model at `path`: a .tflite, .onnx or .keras file, or the folder of a SavedModel.
+    """Return the model at `path`: a .tflite, .onnx or .keras file, a SavedModel's folder, or `micro`.
 
     TensorFlow is imported only for the last two.
 
@@ -42,18 +44,19 @@ def load(path: Path, threads: int) -> Loaded:
     """
     if not path.exists():
         raise PipelineError(
-            f"{path} is missing: run dvc repro, or dvc pull if you have a remote. If export wrote nothing,"
-            " results/export.json says why"
+            f"{path} is missing: correct the path, or run dvc repro. If export did not write it, add its"
+            " format to params.yaml: export.formats, or see in results/export.json why it cannot be written"
         )
     loaders = {".tflite": _litert, ".onnx": _onnx, ".keras": _keras}
+    loader: Callable[[Path, int], tuple[Run, Any]]
     if path.is_dir():
-        loader: Callable[[Path, int], tuple[Run, Any]] = _saved_model
+        loader = _micro if (path / micro.NETWORK).exists() else _saved_model
     elif path.suffix in loaders:
         loader = loaders[path.suffix]
     else:
         raise PipelineError(
             f"{path} is not a model: expected a file that ends in .tflite, .onnx or .keras, or the folder of"
-            " a SavedModel"
+            " a SavedModel or of the files for micro-controllers"
         )
     try:
         run, metadata = loader(path, threads)
@@ -85,8 +88,6 @@ def _litert(path: Path, threads: int) -> tuple[Run, Any]:
 
 
 def _onnx(path: Path, threads: int) -> tuple[Run, Any]:
-    import json
-
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidProtobuf
 
@@ -101,8 +102,6 @@ def _onnx(path: Path, threads: int) -> tuple[Run, Any]:
 
 
 def _saved_model(path: Path, threads: int) -> tuple[Run, Any]:
-    import json
-
     del threads
     metadata = json.loads((path / EXTRA / METADATA).read_text(encoding="utf-8"))
     tf = _tensorflow()
@@ -115,6 +114,11 @@ def _saved_model(path: Path, threads: int) -> tuple[Run, Any]:
         return np.asarray(signature(tf.constant(waveforms))[OUTPUT])
 
     return run, metadata
+
+
+def _micro(path: Path, threads: int) -> tuple[Run, Any]:
+    del threads
+    return micro.load(path), json.loads((path / METADATA).read_text(encoding="utf-8"))
 
 
 def _keras(path: Path, threads: int) -> tuple[Run, Any]:

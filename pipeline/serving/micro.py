@@ -4,6 +4,7 @@ The front end computes the feature of one waveform, in float32. The network take
 returns int8 probabilities. A device that computes the feature itself needs only the network.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ def _header(arrays: dict[str, bytes], description: Description) -> str:
 
 
 def _source(arrays: dict[str, bytes], description: Description) -> str:
-    # JSON's way to quote is C's, except of characters beyond ASCII, which C takes as they are.
     labels = ", ".join(_quoted(label) for label in description.labels)
     lines = [f'#include "{HEADER}"', "", f"const char* const labels[num_labels] = {{{labels}}};"]
     for name, content in arrays.items():
@@ -66,11 +66,10 @@ def size(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in (FRONT_END, NETWORK))
 
 
-def run(folder: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities (clips, labels) of `waveforms` (clips, samples), by both models in turn."""
-    features = Model((folder / FRONT_END).read_bytes())
-    network = Model((folder / NETWORK).read_bytes())
-    return np.concatenate([network(features(waveform[None])) for waveform in waveforms])
+def load(folder: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the function from waveforms (clips, samples) to probabilities (clips, labels), under LiteRT."""
+    front_end, network = (Model((folder / name).read_bytes()) for name in (FRONT_END, NETWORK))
+    return lambda waveforms: np.concatenate([network(front_end(waveform[None])) for waveform in waveforms])
 
 
 class Model:

@@ -17,6 +17,7 @@ from pipeline.serving.windows import Heard, heard, windows
 MODEL = Path("models/export/model.tflite")
 # Recordings classified at once.
 BATCH_SIZE = 64
+NOT_FINITE = "is too loud: its probabilities are not numbers"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Predictor:
         samples = self.description.audio.samples
         if waveforms.ndim != 2 or waveforms.shape[1] != samples:
             raise ValueError(f"waveforms must have the shape (clips, {samples}), have {waveforms.shape}")
-        return self._run(waveforms)
+        return self._run(waveforms) if len(waveforms) else np.zeros((0, len(self.labels)), np.float32)
 
     def files(self, paths: Iterable[Path | str]) -> Iterator[Prediction]:
         """Yield the prediction for each file, in order. Files are read in batches of 64.
@@ -93,11 +94,14 @@ class Predictor:
             duration=sound.duration,
             padding=sound.padding,
         )
-        probabilities = self(waveforms) if len(waveforms) else waveforms
+        probabilities = self(waveforms)
         predictions = {}
         for name, result, row in zip(files, decoded, probabilities, strict=True):
             if result.recorded is None:
                 problems[name] = str(result.problem)
+                continue
+            if not np.isfinite(row).all():
+                problems[name] = NOT_FINITE
                 continue
             seconds = result.recorded.samples / result.recorded.sample_rate
             predictions[name] = Prediction(name, self._ranked(row), is_cut=seconds > sound.duration)
@@ -106,29 +110,39 @@ class Predictor:
     def listen(self, content: bytes, *, hop: float = 0.1, threshold: float = 0.8) -> list[Heard]:
         """Return the words in a recording of any length, by windows as long as a clip.
 
-        Neighbouring windows with the same label are one word. Without a label for other words and for
-        silence, the model also hears its words where there are none.
+        Neighbouring windows with the same label are one word, also if it was said twice. Without a label for
+        other words and for silence, the model also hears its words where there are none.
 
         Args:
             content: the bytes of the recording's file.
-            hop: from one window to the next, in seconds.
+            hop: from one window to the next, in seconds; at most as long as a window.
             threshold: the probability that a window's label must have to count.
 
         Raises:
             Undecodable: the recording cannot be read.
+            ValueError: `hop` is not above 0, or longer than a window.
         """
         sound = self.description.audio
+        if not 0 < hop <= sound.duration:
+            raise ValueError(f"hop must be above 0 and at most {sound.duration:g} seconds, is {hop:g}")
         waveform = audio.decode_whole(content, sample_rate=sound.sample_rate)
         step = max(1, round(hop * sound.sample_rate))
+        seconds = len(waveform) / sound.sample_rate
+        if seconds < sound.duration:
+            waveform = audio.fix_length(waveform[None], sound.samples, sound.padding)[0]
         views = windows(waveform, sound.samples, step)
         rows = [self(views[start : start + BATCH_SIZE]) for start in range(0, len(views), BATCH_SIZE)]
-        return heard(
-            np.concatenate(rows),
+        probabilities = np.concatenate(rows)
+        if not np.isfinite(probabilities).all():
+            raise audio.Undecodable(NOT_FINITE)
+        words = heard(
+            probabilities,
             self.labels,
             duration=sound.duration,
             hop=step / sound.sample_rate,
             threshold=threshold,
         )
+        return [word._replace(end=min(word.end, seconds)) for word in words]
 
     def _ranked(self, probabilities: NDArray[np.float32]) -> dict[str, float]:
         order = np.argsort(-probabilities, kind="stable")

@@ -16,7 +16,10 @@ from pipeline.serving import formats
 # One clip is classified so often, or for as long, whichever ends first.
 CALLS, SECONDS = 500, 1.0
 BATCH_SIZE = 64
-ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+# One thread of the processor.
+ALONE = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+# Trainings restrict the instructions of the processor, to give the same bytes everywhere.
+RESTRICTION = "ONEDNN_MAX_CPU_ISA"
 
 
 class Speed(NamedTuple):
@@ -30,9 +33,8 @@ class Speed(NamedTuple):
 def measure(paths: dict[str, Path]) -> dict[str, Speed]:
     """Return the speed of each model. They run in another process, where TensorFlow has only one thread."""
     command = [sys.executable, "-m", __name__, json.dumps({name: str(path) for name, path in paths.items()})]
-    result = subprocess.run(
-        command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True, check=True
-    )
+    environment = {name: value for name, value in os.environ.items() if name != RESTRICTION} | ALONE
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return {name: Speed(*speed) for name, speed in json.loads(result.stdout).items()}
 
 

@@ -72,10 +72,43 @@ def test_a_file_that_cannot_be_read_is_one_line_and_status_1(folder: Path) -> No
     first, second = result.stderr.splitlines()
     assert first.startswith("clips/notes.txt: ")
     assert second == "none.wav: No such file or directory"
-    (folder / "empty").mkdir(exist_ok=True)
-    result = pipeline("predict", "empty", cwd=folder)
+
+
+def test_what_a_folder_lacks_or_hides_is_said(folder: Path) -> None:
+    """A folder without recordings is a problem. Hidden files, as macOS writes them, are skipped."""
+    (folder / "empty/__MACOSX").mkdir(parents=True)
+    (folder / "empty/._00.wav").write_bytes(b"no sound")
+    (folder / "empty/__MACOSX/00.wav").write_bytes(b"no sound")
+    result = pipeline("predict", "empty", "clips/00.wav", cwd=folder)
     assert result.returncode == 1
-    assert "empty contains no audio files: expected files that end in one of" in result.stderr
+    assert result.stderr.startswith("empty: contains no files that end in one of .")
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_name_that_is_not_utf_8_is_printed(folder: Path) -> None:
+    """Bytes of a name that are no text are printed as escapes, and the other files are classified."""
+    name = os.fsdecode(b"b\xff.wav")
+    (folder / "odd").mkdir()
+    for copy in (name, "c.wav"):
+        (folder / "odd" / copy).write_bytes((folder / "clips/00.wav").read_bytes())
+    result = pipeline("predict", "odd", cwd=folder)
+    assert result.returncode == 0
+    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == ["odd/b\\udcff.wav", "odd/c.wav"]
+
+
+def test_a_reader_may_stop_early(folder: Path) -> None:
+    """`| head -1` gets its line, and no traceback follows."""
+    command = f"{sys.executable} -m pipeline predict --json {'clips ' * 40} | head -1"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(result.stdout)["file"] == "clips/00.wav"
+    assert "Traceback" not in result.stderr
 
 
 def test_standard_input_is_a_recording(folder: Path) -> None:
@@ -108,8 +141,13 @@ def test_long_recordings(folder: Path, record: Record) -> None:
     assert re.match(r"file,start,end,label,probability\nlong\.wav,\d\.\d{6},\d\.\d{6},\w+,0\.", result.stdout)
     assert result.stderr == "none.wav: No such file or directory\n"
     assert result.returncode == 1
-    result = pipeline("predict", "long.wav", "--window", "--hop", "0", cwd=folder)
-    assert "--hop must be above 0, is 0" in result.stderr
+    for hop in ("0", "nan", "0.6", "inf"):
+        result = pipeline("predict", "long.wav", "--window", "--hop", hop, cwd=folder)
+        assert f"--hop must be above 0 and at most 0.5 seconds, is {hop}" in result.stderr
+    result = pipeline("predict", "long.wav", "--window", "--threshold", "2", cwd=folder)
+    assert "--threshold must be from 0 to 1, is 2" in result.stderr
+    result = pipeline("predict", "long.wav", "--window", "--threshold", "1", "--csv", cwd=folder)
+    assert result.stdout == "file,start,end,label,probability\n"
     del record
 
 

@@ -66,7 +66,7 @@ def network(model: Model, feature: Feature) -> Any:
     import keras
 
     runtime.start(0)
-    values = feature.kernel(AUDIO["sample_rate"])(waveforms())
+    values = feature.kernel(AUDIO["sample_rate"])(waveforms()).astype(feature.dtype).astype(np.float32)
     inputs = keras.Input(values.shape[1:])
     normalise = keras.layers.Normalization(mean=values.mean((0, 1)), variance=values.var((0, 1)))
     net = keras.Model(inputs, model.logits(normalise(inputs), len(LABELS)))
@@ -81,8 +81,7 @@ def network(model: Model, feature: Feature) -> Any:
 
 def exporter(model: Model, feature: Feature, net: Any = None) -> Exporter:
     """Return the exporter of `net`, or of a network with random weights."""
-    layer = feature.layer(AUDIO["sample_rate"], SAMPLES)
-    return Exporter(net or network(model, feature), layer, description(model, feature), waveforms())
+    return Exporter(net or network(model, feature), feature, description(model, feature), waveforms())
 
 
 def export(folder: Path, model: Model, feature: Feature, *formats: Format) -> Any:
@@ -99,6 +98,6 @@ def expected(net: Any, feature: Feature, clips: NDArray[np.float32]) -> NDArray[
     """Return the probabilities that Keras gives for the feature as stores have it."""
     from scipy.special import softmax
 
-    values = feature.kernel(AUDIO["sample_rate"])(clips)
+    values = feature.kernel(AUDIO["sample_rate"])(clips).astype(feature.dtype).astype(np.float32)
     probabilities: NDArray[np.float32] = softmax(net.predict(values, verbose=0), axis=1)
     return probabilities

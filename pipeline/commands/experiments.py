@@ -11,7 +11,7 @@ from pipeline.serving.export import PATHS
 FILES = r"^(data|models|pipeline|results)(/|$)"
 # These would make the table wider than a terminal: the bounds of the accuracy's interval, the time, and the
 # scores of the exported formats.
-WIDE = rf"^(low_95|high_95|Created|({'|'.join(PATHS)})\..*)$"
+WIDE = rf"^(low_95|high_95|Created|reason|({'|'.join(PATHS)})\..*)$"
 # Shown even if they are the same in all experiments.
 SCORES = r"^(accuracy|macro_f1|loss|epoch)$"
 OPTIONS = ("--only-changed", "--drop", f"{FILES}|{WIDE}", "--keep", SCORES)

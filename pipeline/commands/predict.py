@@ -72,7 +72,12 @@ def main(arguments: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> Namespace:
     options = parser("predict")
     options.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, a folder, or - for stdin")
-    options.add_argument("--model", type=Path, default=MODEL, help=f"by default {MODEL}")
+    options.add_argument(
+        "--model",
+        type=Path,
+        default=MODEL,
+        help=f"a .tflite, .onnx or .keras file, or a SavedModel; by default {MODEL}",
+    )
     formats = options.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print a JSON object for each line")
     formats.add_argument("--csv", action="store_true", help="print CSV")
@@ -81,7 +86,7 @@ def _options(arguments: Sequence[str]) -> Namespace:
     )
     options.add_argument("--hop", type=float, default=0.1, help="seconds between windows; the default is 0.1")
     options.add_argument(
-        "--threshold", type=float, default=0.8, help="the least probability of a word; the default is 0.8"
+        "--threshold", type=float, default=0.5, help="the least probability of a word; the default is 0.5"
     )
     args = options.parse_args(arguments)
     if not 0 <= args.threshold <= 1:
@@ -129,9 +134,10 @@ def _clips(predictor: Predictor, sources: list[Source]) -> Iterator[Result]:
             lines = [] if prediction.problem else [_prediction(prediction, predictor.labels)]
             yield Result(prediction.path, lines, prediction.problem)
     if cut:
+        duration = predictor.description.audio.duration
         tqdm.write(
-            f"{cut} of {len(sources)} recordings are longer than {predictor.description.audio.duration:g} s,"
-            " and only their beginning was classified: add --window to listen to all of it",
+            f"longer than {duration:g} s: {cut} of {len(sources)} recordings. Only their beginning was"
+            " classified: add --window to listen to all of it",
             file=sys.stderr,
         )
 
@@ -160,6 +166,11 @@ def _windows(predictor: Predictor, sources: list[Source], options: Namespace) ->
         except Undecodable as reason:
             yield Result(name, [], str(reason))
         else:
+            if not words:
+                tqdm.write(
+                    f"{name}: no word has a probability of {options.threshold:g}: lower --threshold",
+                    file=sys.stderr,
+                )
             yield Result(name, [_word(name, word) for word in words])
 
 

@@ -13,6 +13,7 @@ from pipeline.serving.predictor import MODEL
 
 METRICS = Path("results/metrics.json")
 PREDICTIONS = Path("results/predictions.csv")
+EXPORTED = Path("results/export.json")
 RAW = Path("data/raw")
 
 
@@ -37,14 +38,17 @@ results/labels.csv         precision and recall of each label (dvc plots show)
 results/predictions.csv    the prediction for each test clip
 models/model.keras         the trained model"""
     )
-    if MODEL.exists():
+    exported = json.loads(EXPORTED.read_text(encoding="utf-8")) if EXPORTED.exists() else {}
+    if "reason" in exported:
+        print(f"nothing was exported: {exported['reason']}")
+    elif exported:
         print(f"{MODEL.parent}/             the model in formats that run by themselves")
         _classify()
 
 
 def _classify() -> None:
     """Classify the first test clip, as the user might, if its file and the exported model are here."""
-    if not PREDICTIONS.exists():
+    if not (MODEL.exists() and PREDICTIONS.exists()):
         return
     clip = RAW / read_csv(PREDICTIONS)[0]["clip"]
     if not clip.exists():

@@ -31,12 +31,14 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable label."""
+        """The most probable label. Raises ValueError if the recording could not be classified."""
+        if self.problem is not None:
+            raise ValueError(f"{self.path}: {self.problem}")
         return next(iter(self.probabilities))
 
     @property
     def probability(self) -> float:
-        """The probability of that label."""
+        """The probability of that label. Raises ValueError if the recording could not be classified."""
         return self.probabilities[self.label]
 
 
@@ -73,13 +75,13 @@ class Predictor:
             raise ValueError(f"waveforms must have the shape (clips, {samples}), have {waveforms.shape}")
         return self._run(waveforms) if len(waveforms) else np.zeros((0, len(self.labels)), np.float32)
 
-    def files(self, paths: Iterable[Path | str]) -> Iterator[Prediction]:
-        """Yield the prediction for each file, in order. Files are read in batches of 64.
+    def files(self, paths: Path | str | Iterable[Path | str]) -> Iterator[Prediction]:
+        """Yield the prediction for each file, or for the one file, in order. Files are read in batches of 64.
 
         They are decoded, resampled, and cut or padded as the training clips were. A file that cannot be read
         yields a prediction with a problem.
         """
-        remaining = iter(paths)
+        remaining = iter([paths] if isinstance(paths, (str, Path)) else paths)
         while batch := list(islice(remaining, BATCH_SIZE)):
             yield from self.contents((str(path), Path(path).read_bytes) for path in batch)
 
@@ -107,10 +109,10 @@ class Predictor:
             predictions[name] = Prediction(name, self._ranked(row), is_cut=seconds > sound.duration)
         return [predictions.get(name) or Prediction(name, {}, problems[name]) for name, _ in named]
 
-    def listen(self, content: bytes, *, hop: float = 0.1, threshold: float = 0.8) -> list[Heard]:
+    def listen(self, content: bytes, *, hop: float = 0.1, threshold: float = 0.5) -> list[Heard]:
         """Return the words in a recording of any length, by windows as long as a clip.
 
-        Neighbouring windows with the same label are one word, also if it was said twice. Without a label for
+        Overlapping windows with the same label are one word, also if it was said twice. Without a label for
         other words and for silence, the model also hears its words where there are none.
 
         Args:

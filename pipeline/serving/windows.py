@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# Of times in seconds.
+DIGITS = 6
+
 
 class Heard(NamedTuple):
     """A word in a recording."""
@@ -28,7 +31,7 @@ def windows(waveform: NDArray[np.float32], samples: int, hop: int) -> NDArray[np
 def heard(
     probabilities: NDArray[np.float32], labels: list[str], *, duration: float, hop: float, threshold: float
 ) -> list[Heard]:
-    """Return the words in a recording: runs of windows with the same label.
+    """Return the words in a recording. Overlapping windows with one label are one word.
 
     Args:
         probabilities: (windows, labels).
@@ -37,17 +40,15 @@ def heard(
         hop: from one window to the next, in seconds.
         threshold: the probability that a window's label must have to count.
     """
-    best, peaks = probabilities.argmax(axis=1), probabilities.max(axis=1)
     words: list[Heard] = []
-    last = None
-    for window, (index, peak) in enumerate(zip(best.tolist(), peaks.tolist(), strict=True)):
-        if peak < threshold:
-            last = None
+    for window, row in enumerate(probabilities):
+        index = int(row.argmax())
+        label, probability = labels[index], float(row[index])
+        if probability < threshold:
             continue
-        end = window * hop + duration
-        if index == last:
-            words[-1] = words[-1]._replace(end=end, probability=max(peak, words[-1].probability))
+        start, end = round(window * hop, DIGITS), round(window * hop + duration, DIGITS)
+        if words and words[-1].label == label and start < words[-1].end:
+            words[-1] = words[-1]._replace(end=end, probability=max(probability, words[-1].probability))
         else:
-            words.append(Heard(window * hop, end, labels[index], peak))
-        last = index
+            words.append(Heard(start, end, label, probability))
     return words

@@ -131,7 +131,7 @@ def _compared(
     if name not in EXACT and more > allowed:
         message = (
             f"{name} gets {more} more of {len(right)} test clips wrong than {MODEL}, such as"
-            f" {test.clips[int(lost.argmax())]}, expected at most {allowed:.1f}"
+            f" {test.clips[int(lost.argmax())]}; export.max_int8_loss allows {allowed:.1f}"
         )
         # The standard error of the difference, by the sign test.
         if recurrent or more <= allowed + 2 * math.sqrt(changed):
@@ -150,6 +150,8 @@ def _compared(
 def _measure(results: dict[str, Any]) -> None:
     """Print a table of the formats, with their speeds on this machine, and record the speeds."""
     written = {name: scores for name, scores in results.items() if "bytes" in scores}
+    if not written:
+        return
     speeds = speed.measure({name: FOLDER / PATHS[name] for name in written})  # type: ignore[index]
     timings.note_speeds(MODEL, speeds)
     print(f"{'format':<12} {'bytes':>10}  accuracy  difference  one clip (median, 95 %)   clips/s")

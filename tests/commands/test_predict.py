@@ -128,7 +128,7 @@ def test_long_recordings(folder: Path, record: Record) -> None:
     path = folder / "long.wav"
     soundfile.write(path, np.concatenate(clips), 16000, subtype="FLOAT")
     result = pipeline("predict", "long.wav", cwd=folder)
-    assert "1 of 1 recordings are longer than 0.5 s" in result.stderr
+    assert "longer than 0.5 s: 1 of 1 recordings" in result.stderr
     assert "add --window" in result.stderr
     result = pipeline("predict", "long.wav", "--window", "--hop", "0.5", "--threshold", "0.4", cwd=folder)
     assert result.stderr == ""
@@ -148,6 +148,7 @@ def test_long_recordings(folder: Path, record: Record) -> None:
     assert "--threshold must be from 0 to 1, is 2" in result.stderr
     result = pipeline("predict", "long.wav", "--window", "--threshold", "1", "--csv", cwd=folder)
     assert result.stdout == "file,start,end,label,probability\n"
+    assert result.stderr == "long.wav: no word has a probability of 1: lower --threshold\n"
     del record
 
 

@@ -20,7 +20,10 @@ def test_windows_cover_every_sample(samples: int, count: int) -> None:
 
 
 def test_neighbouring_windows_with_one_label_are_one_word() -> None:
-    """A word lasts from its first window's start to its last one's end, with its highest probability."""
+    """A word lasts from its first window's start to its last one's end, with its highest probability.
+
+    Another word in between divides it.
+    """
     rows = np.array([[0.9, 0.1], [0.95, 0.05], [0.6, 0.4], [0.1, 0.9], [0.85, 0.15], [0.2, 0.8]], np.float32)
     words = heard(rows, ["go", "stop"], duration=1.0, hop=0.5, threshold=0.8)
     assert [(word.start, word.end, word.label) for word in words] == [
@@ -31,3 +34,11 @@ def test_neighbouring_windows_with_one_label_are_one_word() -> None:
     ]
     assert [word.probability for word in words] == pytest.approx([0.95, 0.9, 0.85, 0.8])
     assert heard(rows, ["go", "stop"], duration=1.0, hop=0.5, threshold=0.99) == []
+
+
+def test_a_word_goes_on_over_a_weak_window() -> None:
+    """A window below the threshold does not divide a word; a pause as long as a window does."""
+    weak = [0.4, 0.6]
+    rows = np.array([[0.9, 0.1], weak, [0.8, 0.2], weak, weak, [0.9, 0.1]], np.float32)
+    words = heard(rows, ["go", "stop"], duration=0.3, hop=0.1, threshold=0.7)
+    assert [(word.start, word.end) for word in words] == [(0.0, 0.5), (0.5, 0.8)]

@@ -50,6 +50,7 @@ def test_every_format_is_in_the_results_and_on_the_report(project: Project) -> N
     results = json.loads((project.path / "results/export.json").read_text())
     assert list(results) == list(PATHS)
     scores = json.loads((project.path / "results/metrics.json").read_text())
+    assert "too large for such a device" in results.pop("micro")["reason"]
     for name, result in results.items():
         assert result.keys() == {"max_difference", "accuracy", "bytes"}
         assert result["max_difference"] <= (1e-4 if name in ("saved_model", "litert", "onnx") else 0.1)
@@ -57,7 +58,7 @@ def test_every_format_is_in_the_results_and_on_the_report(project: Project) -> N
         assert result["bytes"] > 1000
     assert results["litert"]["bytes"] == (project.path / "models/export/model.tflite").stat().st_size
     shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert shown["results/export.json"]["data"] == results
+    assert {name: shown["results/export.json"]["data"][name] for name in results} == results
     page = (project.path / "results/report.html").read_text(encoding="utf-8")
     assert f"<td>litert_int8</td><td>{100 * results['litert_int8']['accuracy']:.1f} %</td>" in page
     speeds = read_csv(project.path / "logs/exports.csv")
@@ -89,7 +90,7 @@ def test_a_feature_without_a_layer_is_not_exported(project: Project) -> None:
     assert "implement `graph` in pipeline/features/stft.py" in reason
     project.run(sys.executable, "-m", "pipeline.stages.report")
     assert "cannot be computed inside a model" in (project.path / "results/report.html").read_text()
-    assert "results/export.json says why" in project.fails("python", "-m", "pipeline", "predict", "x.wav")
+    assert "see in results/export.json why" in project.fails("python", "-m", "pipeline", "predict", "x.wav")
 
 
 def _trained(folder: Path, right: Any) -> Trained:
@@ -120,12 +121,14 @@ def test_int8_that_gets_many_clips_wrong_stops_the_run(
     perfect = Trained(trained.waveforms, trained.test, targets)
     with pytest.raises(
         PipelineError,
-        match=rf"{name} gets \d+ more of 24 test clips wrong .* such as \w+/\d\d, expected at most 0.2",
+        match=rf"{name} gets \d+ more of 24 test clips wrong .* such as \w+/\d\d; export\.max_int8_loss allows",
     ):
         _compared(name, path, perfect, settings)
     scores = _compared(name, path, perfect, settings.model_copy(update={"max_int8_loss": 1.0}))
     assert "warning" not in capsys.readouterr().out
-    assert _compared(name, path, perfect, settings, recurrent=True) == scores
-    assert re.search(rf"warning: {name} gets \d+ more of 24 test clips wrong", capsys.readouterr().out)
+    warned = _compared(name, path, perfect, settings, recurrent=True)
+    assert re.match(rf"{name} gets \d+ more of 24 test clips wrong", warned.pop("warning"))
+    assert warned == scores
+    assert f"warning: {name} gets" in capsys.readouterr().out
     assert scores["accuracy"] < 0.9
     assert scores["max_difference"] > 0.5

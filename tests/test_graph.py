@@ -142,6 +142,18 @@ def test_stages_name_only_files_of_the_project() -> None:
             assert not re.match(r"^/|\.\.|\w+://", path)
 
 
+def test_registered_artifacts_are_outputs() -> None:
+    """What dvc.yaml registers as a model is the output of a stage, with a description and labels."""
+    artifacts = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    outs = {out for stage in _stages().values() for out in stage["outs"]}
+    assert artifacts
+    for artifact in artifacts.values():
+        assert artifact["path"] in outs
+        assert artifact["type"] == "model"
+        assert artifact["desc"]
+        assert artifact["labels"]
+
+
 def test_nothing_of_the_machine_is_in_the_graph() -> None:
     """dvc.yaml and params.yaml have no jobs, cores, backends or environment variables."""
     for name in ("dvc.yaml", "params.yaml"):

@@ -23,13 +23,13 @@ def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 @pytest.mark.tensorflow
 def test_metrics_fit_a_terminal(project: Project) -> None:
-    """`dvc metrics show` prints only the headline, in at most 100 columns."""
+    """`dvc metrics show results/metrics.json` prints only the headline, in at most 100 columns."""
     metrics = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
     scores = metrics["results/metrics.json"]["data"]
     assert metrics.keys() == {"results/metrics.json", "results/export.json"}
     assert scores.keys() == {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch"}
     assert scores["epoch"] == 1
-    lines = project.run("dvc", "metrics", "show").splitlines()
+    lines = project.run("dvc", "metrics", "show", "results/metrics.json").splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 100
     assert {row["label"] for row in read_csv(project.path / "results/labels.csv")} == {"go", "stop", "yes"}

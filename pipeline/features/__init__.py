@@ -14,7 +14,6 @@ Keras operations, which exported models contain. Both compute the same up to rou
 them.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -325,7 +324,7 @@ class Spectra:
         padded = ops.pad(waveforms, ((0, 0), (self._padding, self._padding)))
         count = 1 + (padded.shape[1] - n_fft) // hop_length
         # Frames are whole numbers of blocks, and so are the steps from one to the next.
-        block = math.gcd(n_fft, hop_length)
+        block = int(np.gcd(n_fft, hop_length))
         used = (count - 1) * hop_length + n_fft
         blocks = ops.reshape(padded[:, :used], (-1, used // block, block))
         starts = np.arange(count, dtype=np.int32)[:, None] * (hop_length // block)

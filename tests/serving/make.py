@@ -13,6 +13,7 @@ from pipeline.features.stft import STFT
 from pipeline.learning import runtime
 from pipeline.learning.saving import save
 from pipeline.models import Model
+from pipeline.models.speech import Speech
 from pipeline.serving.description import Description
 from pipeline.serving.export import PATHS, Exporter, Format
 
@@ -69,7 +70,8 @@ def network(model: Model, feature: Feature) -> Any:
     values = feature.kernel(AUDIO["sample_rate"])(waveforms()).astype(feature.dtype).astype(np.float32)
     inputs = keras.Input(values.shape[1:])
     normalise = keras.layers.Normalization(mean=values.mean((0, 1)), variance=values.var((0, 1)))
-    net = keras.Model(inputs, model.logits(normalise(inputs), len(LABELS)))
+    taken = inputs if isinstance(model, Speech) else normalise(inputs)
+    net = keras.Model(inputs, model.logits(taken, len(LABELS)))
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5

@@ -16,25 +16,15 @@ import soundfile
 from numpy.typing import NDArray
 
 from pipeline.models import Model
-from pipeline.models.speech import Speech
 from pipeline.serving import Predictor, formats, micro
 from pipeline.serving.export import EXACT, PATHS, Format, portable
-from tests.learning.make import MODELS
+from tests.learning.make import MODELS, SPEECH
 from tests.project import ROOT
 from tests.serving import device, make
 
 pytestmark = pytest.mark.tensorflow
 
-RANDOM_SPEECH = Speech(
-    weights=None,
-    padding=40,
-    units=8,
-    dropout=0.1,
-    frozen_epochs=0,
-    fine_tuning=1.0,
-    train={"normalize": "none"},
-)
-ALL: dict[str, Model] = {**MODELS, "speech": RANDOM_SPEECH}
+ALL: dict[str, Model] = {**MODELS, "speech": SPEECH}
 SMALL = MODELS["dscnn"]
 
 
@@ -63,7 +53,10 @@ def _apart(name: Format, folder: Path, expected: NDArray[np.float32]) -> float:
 
 
 def test_every_model_says_what_keras_says(exported: Exported) -> None:
-    """SavedModel, LiteRT and ONNX are within 1e-4 of Keras on the stored feature, int8 within 0.1."""
+    """SavedModel, LiteRT and ONNX are within 1e-4 of Keras on the stored feature, int8 within 0.1.
+
+    `speech` is the deepest network, and in int8 within 0.25.
+    """
     assert np.ptp(exported.expected, axis=0).max() > 0.3  # the clips differ
     for name in PATHS:
         if (exported.name, name) == ("rnn", "micro"):
@@ -71,8 +64,8 @@ def test_every_model_says_what_keras_says(exported: Exported) -> None:
         apart = _apart(name, exported.folder, exported.expected)
         if name in EXACT:
             assert apart < 1e-4, name
-        elif exported.name != "speech":  # it starts from random weights here, and learns nothing
-            assert apart < 0.1, name
+        else:
+            assert apart < (0.25 if exported.name == "speech" else 0.1), name
 
 
 def test_a_micro_controller_computes_the_same(exported: Exported) -> None:
@@ -137,11 +130,10 @@ def test_each_format_describes_itself(folder: Path) -> None:
 
 def test_the_pretrained_weights_have_their_licence() -> None:
     """A model with Google's weights names their licence and where they are from."""
-    speech = RANDOM_SPEECH.model_copy(update={"weights": "google"})
-    licences = {licence["part"]: licence for licence in speech.licences()}
+    licences = {licence["part"]: licence for licence in SPEECH.licences()}
     assert licences["pretrained weights"]["licence"] == "Apache-2.0"
     assert "kaggle.com/models/google/speech-embedding" in licences["pretrained weights"]["source"]
-    assert len(RANDOM_SPEECH.licences()) == 1
+    assert len(SPEECH.model_copy(update={"weights": None}).licences()) == 1
 
 
 def test_only_the_network_is_in_int8(folder: Path) -> None:

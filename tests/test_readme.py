@@ -44,7 +44,7 @@ def test_the_example_of_a_feature_computes_power(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.tensorflow
 def test_the_layer_of_the_example_equals_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README's feature computes inside a model is what its store has."""
+    """The README's feature has the same values inside a model as in its store."""
     feature = _module("features/energy", monkeypatch).Energy(
         kind="energy", n_fft=512, win_length=512, hop_length=128, window="hann", center=False, dtype="float32"
     )

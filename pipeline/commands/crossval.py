@@ -5,7 +5,6 @@ fold is the validation set, and the model of params.yaml is trained on the other
 once, and the deviation over the folds says how far off a single test set can be.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline import params
 from pipeline.commands import parser
 from pipeline.corpus import clips, splits
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write
+from pipeline.files import write_json
 from pipeline.learning import evaluation, network, runtime
 from pipeline.learning.batches import Subset, limit, select_rows
 from pipeline.learning.fit import fit
@@ -63,8 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     summary = summarise(scores)
     result = {"feature": feature, "model": name, "folds": scores, **summary}
-    with atomic_write(Path("results/crossval.json")) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(Path("results/crossval.json"), result)
     print(
         f"{feature} → {name}: test accuracy {summary['accuracy']['mean']:.4f}, deviation over the folds"
         f" {summary['accuracy']['deviation']:.4f}; macro F1 {summary['macro_f1']['mean']:.4f}:"

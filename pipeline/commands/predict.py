@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ Source = tuple[str, Callable[[], bytes]]
 
 
 class Result(NamedTuple):
-    """What is printed for a recording: lines, or the problem with it."""
+    """The output for a recording: lines, or the problem with it."""
 
     name: str
     lines: list["Line"]
@@ -127,12 +126,10 @@ def _fail(error: OSError) -> bytes:
 def _clips(predictor: Predictor, sources: list[Source]) -> Iterator[Result]:
     """Yield the prediction for each recording's beginning, as long as a training clip."""
     cut = 0
-    remaining = iter(sources)
-    while batch := list(islice(remaining, BATCH_SIZE)):
-        for prediction in predictor.contents(batch):
-            cut += prediction.is_cut
-            lines = [] if prediction.problem else [_prediction(prediction, predictor.labels)]
-            yield Result(prediction.path, lines, prediction.problem)
+    for prediction in predictor.contents(sources):
+        cut += prediction.is_cut
+        lines = [] if prediction.problem else [_prediction(prediction, predictor.labels)]
+        yield Result(prediction.path, lines, prediction.problem)
     if cut:
         duration = predictor.description.audio.duration
         tqdm.write(

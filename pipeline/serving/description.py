@@ -1,4 +1,4 @@
-"""What a model says of itself: its labels, the sound that it takes, its parameters, and licences.
+"""A model's description of itself: its labels, the sound that it takes, its parameters, and licences.
 
 Every exported format carries this as JSON, and so does `models/model.keras`. A .keras file is a zip archive,
 and contains it in metadata.json. So does a .tflite file, which LiteRT allows to have a zip archive at its
@@ -46,7 +46,7 @@ class Licence(BaseModel):
 
 
 class Description(BaseModel):
-    """What a model says of itself."""
+    """A model's description of itself."""
 
     labels: list[str]
     audio: Sound

@@ -81,14 +81,17 @@ class Predictor:
         They are decoded, resampled, and cut or padded as the training clips were. A file that cannot be read
         yields a prediction with a problem.
         """
-        remaining = iter([paths] if isinstance(paths, (str, Path)) else paths)
-        while batch := list(islice(remaining, BATCH_SIZE)):
-            yield from self.contents((str(path), Path(path).read_bytes) for path in batch)
+        several = [paths] if isinstance(paths, (str, Path)) else paths
+        return self.contents((str(path), Path(path).read_bytes) for path in several)
 
-    def contents(self, named: Iterable[tuple[str, Callable[[], bytes]]]) -> list[Prediction]:
-        """Return the prediction for each of a few files, given as a name and a function that reads it."""
+    def contents(self, named: Iterable[tuple[str, Callable[[], bytes]]]) -> Iterator[Prediction]:
+        """Yield the same for files that are given as a name and a function that reads the file."""
+        remaining = iter(named)
+        while batch := list(islice(remaining, BATCH_SIZE)):
+            yield from self._batch(batch)
+
+    def _batch(self, named: list[tuple[str, Callable[[], bytes]]]) -> list[Prediction]:
         sound = self.description.audio
-        named = list(named)
         files, problems = _read(named)
         waveforms, decoded = audio.decode(
             list(files.values()),

@@ -29,7 +29,6 @@ RESULT = Path("results/export.json")
 # float16, values between two of its numbers may be rounded to the other one.
 MAX_DIFFERENCE, MAX_DIFFERENCE_FLOAT16 = 1e-4, 1e-3
 DIGITS = 6
-BATCH_SIZE = 64
 
 
 def main() -> None:
@@ -71,7 +70,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the trained model says of the test clips."""
+    """The trained model's predictions of the test clips."""
 
     waveforms: Rows  # of all clips
     test: Subset
@@ -112,7 +111,8 @@ def _compared(
     """
     test, expected = trained.test, trained.probabilities
     model = formats.load(path, threads=1).run
-    batches = [test.rows[start : start + BATCH_SIZE] for start in range(0, len(test.rows), BATCH_SIZE)]
+    step = evaluation.BATCH_SIZE
+    batches = [test.rows[start : start + step] for start in range(0, len(test.rows), step)]
     probabilities = np.concatenate([model(trained.waveforms[batch]) for batch in batches])
     differences = np.abs(probabilities - expected).max(axis=1)
     worst = int(differences.argmax())

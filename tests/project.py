@@ -43,8 +43,13 @@ def fresh_environment() -> dict[str, str]:
 
 def pipeline(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run `python -m pipeline` with `arguments` in the folder `cwd`, and return what it printed."""
+    return python("-m", "pipeline", *arguments, cwd=cwd)
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python, which finds this project, with `arguments` in the folder `cwd`; return what it printed."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
+        [sys.executable, *arguments],
         cwd=cwd,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,

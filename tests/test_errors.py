@@ -1,12 +1,10 @@
 """A command that fails ends with a message."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT
+from tests.project import python
 
 
 @pytest.mark.parametrize(
@@ -29,12 +27,5 @@ def test_an_error_that_the_user_can_correct_is_only_a_message(
         f"def main():\n    {main}\n"
         "run(main)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = python("-c", code, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (1, message)

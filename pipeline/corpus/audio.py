@@ -20,13 +20,12 @@ TOO_LARGE = "contains samples too large to resample"
 Samples = NDArray[np.float32]
 
 
-class Audio(Section):
-    """The section `audio`: the sample rate, length and padding of every waveform."""
+class Sound(Section):
+    """The sample rate, length and padding of every waveform."""
 
     sample_rate: int = Field(gt=0)  # Hz
     duration: float = Field(gt=0)  # seconds
-    padding: Literal["edge", "constant"]
-    max_rejects: int = Field(ge=0)  # how many clips may be undecodable
+    padding: Literal["edge", "constant"]  # how shorter recordings are padded
 
     @model_validator(mode="after")
     def _at_least_a_sample(self) -> Self:
@@ -41,6 +40,12 @@ class Audio(Section):
     def samples(self) -> int:
         """The number of samples in every waveform."""
         return round(self.sample_rate * self.duration)
+
+
+class Audio(Sound):
+    """The section `audio`: the waveforms, and how many clips may be undecodable."""
+
+    max_rejects: int = Field(ge=0)
 
 
 class Recorded(NamedTuple):

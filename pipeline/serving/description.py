@@ -8,26 +8,15 @@ end: `unzip -p model.tflite metadata.json` prints it. A folder contains a file m
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
+
+from pipeline.corpus.audio import Sound
 
 METADATA, LABELS = "metadata.json", "labels.txt"
 # The folder in a SavedModel for files that TensorFlow does not read.
 EXTRA = "assets.extra"
-
-
-class Sound(BaseModel):
-    """The waveforms that a model takes."""
-
-    sample_rate: int  # Hz
-    duration: float  # seconds
-    padding: Literal["edge", "constant"]  # how shorter recordings are padded
-
-    @property
-    def samples(self) -> int:
-        """The number of samples in a waveform."""
-        return round(self.sample_rate * self.duration)
 
 
 class Named(BaseModel):

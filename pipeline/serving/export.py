@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from pipeline.corpus.audio import Sound
 from pipeline.features import FRONT_END, Feature
 from pipeline.params import Section
 from pipeline.progress import quietly
@@ -296,7 +297,7 @@ def _tensors(model: bytes) -> list[str]:
     return [tensor["name"] for tensor in Interpreter(model_content=model).get_tensor_details()]
 
 
-def _decode_wav(content: Any, sound: Any) -> Any:
+def _decode_wav(content: Any, sound: Sound) -> Any:
     """Return the waveform (samples,) in the bytes of a WAV file, as `pipeline.corpus.audio.decode` does."""
     import tensorflow as tf
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.corpus import clips
-from pipeline.corpus.audio import Audio, Recorded, decode
+from pipeline.corpus.audio import Audio, Recorded, Sound, decode
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.errors import PipelineError, run
 from pipeline.files import label_of, write_csv
@@ -26,7 +26,7 @@ def main() -> None:
     audio = params.read("audio", Audio)
     naming = params.read("clips", Naming)
     ids = clips.find(RAW)
-    waveform = audio.model_dump(include={"sample_rate", "duration", "padding"})
+    waveform = audio.model_dump(include=set(Sound.model_fields))
     previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name])
     verdicts = write(
         WAVEFORMS,

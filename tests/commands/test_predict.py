@@ -18,7 +18,7 @@ import soundfile
 
 from pipeline.serving import Predictor
 from tests.learning.make import MODELS
-from tests.project import ROOT, Record, pipeline
+from tests.project import ROOT, Record, pipeline, python
 from tests.serving import make
 
 pytestmark = pytest.mark.tensorflow
@@ -192,12 +192,6 @@ def test_no_tensorflow_is_imported(folder: Path) -> None:
     """A cold start needs neither TensorFlow nor Keras, librosa, SciPy or DVC."""
     code = "import sys; from pipeline.commands import predict; predict.main(['clips/00.wav']);"
     code += "print(sorted({'tensorflow', 'keras', 'librosa', 'scipy', 'dvc'} & set(sys.modules)))"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = python("-c", code, cwd=folder)
+    assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"

@@ -58,7 +58,7 @@ def main() -> None:
     """Print a table: bytes and arena of front end and network, and how many answers are not LiteRT's."""
     args = arguments(str(__doc__), clips=3276, models=MODELS)
     print(machine(), "\n")
-    runtime.start(0, deterministic=False)
+    runtime.start(0)
     print("| model | front end: bytes | arena | network: bytes | arena | answers that differ |")
     print("|---|---|---|---|---|---|")
     with folder(args.archive, args.clips, sample_rate=16000, duration=1.0):

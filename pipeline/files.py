@@ -14,11 +14,6 @@ from typing import Any
 from pipeline.errors import PipelineError
 
 
-def label_of(clip: str) -> str:
-    """Return the label of the clip with this id, which is `<label>/<file>`."""
-    return clip.partition("/")[0]
-
-
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at the end of the block, move what was written there to `path`.

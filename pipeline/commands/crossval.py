@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import params
 from pipeline.commands import parser
 from pipeline.corpus import clips, splits
+from pipeline.corpus.clips import Clip
+from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
-from pipeline.learning import evaluation, network, runtime
-from pipeline.learning.batches import Subset, limit, select_rows
+from pipeline.learning import evaluation, network, noise, runtime
+from pipeline.learning.batches import Subset, limit, load_members, select_rows
 from pipeline.learning.fit import fit
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -41,10 +44,11 @@ def main(arguments: Sequence[str]) -> None:
             " clips that a fold tests"
         )
     rows = clips.read(Path("data/clips.csv"))
-    fold_of = splits.folds(rows, num_folds, params.read("split", splits.Split))
     store = open_current(Path(f"data/features/{feature}.h5"), feature)
     if store.clips != [clip.clip for clip in rows]:
         raise PipelineError(f"{store.path} and data/clips.csv contain different clips: run dvc repro")
+    joined = load_members(store, Path("data/split.csv"))
+    fold_of = _folds(rows, joined, num_folds)
     strategy = runtime.start(
         settings.seed, deterministic=settings.deterministic, precision=settings.precision
     )
@@ -52,8 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     for test in range(num_folds):
         val = (test + 1) % num_folds
         subsets = [
-            select_rows(store, np.flatnonzero(chosen).tolist())
-            for chosen in ((fold_of != test) & (fold_of != val), fold_of == val, fold_of == test)
+            select_rows(store, joined, np.flatnonzero(chosen).tolist())
+            for chosen in (~np.isin(fold_of, (test, val, -1)), fold_of == val, fold_of == test)
         ]
         speakers = [rows[row].speaker for row in subsets[2].rows]
         scores.append(_score(strategy, model, settings, subsets, speakers))
@@ -70,6 +74,15 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
+def _folds(rows: list[Clip], joined: list[Member], num_folds: int) -> NDArray[np.int64]:
+    """Return the fold of each clip: (clips,). Clips that have no part in the task have the fold -1."""
+    used = [row for row, member in enumerate(joined) if member.label or member.noise]
+    clips_of_task = [rows[row]._replace(label=joined[row].label) for row in used]
+    fold_of = np.full(len(rows), -1)
+    fold_of[used] = splits.folds(clips_of_task, num_folds, params.read("split", splits.Split))
+    return fold_of
+
+
 def _score(
     strategy: Any, model: Model, settings: Train, subsets: list[Subset], speakers: list[str]
 ) -> dict[str, Any]:
@@ -80,10 +93,11 @@ def _score(
     train = limit(train, settings.clips_per_label, settings.seed)
     keras.utils.set_random_seed(settings.seed)
     moments = network.measure(train, settings)
+    added = noise.load(settings.augment.noise, train, Path("data/waveforms.h5"))
     with strategy.scope():
         net = network.build(model, train, settings, moments)
     with tempfile.TemporaryDirectory() as logs:
-        fit(net, model, (train, val), settings, moments=moments, logs=Path(logs))
+        fit(net, model, (train, val), settings, moments=moments, logs=Path(logs), noise=added)
     probabilities = evaluation.predict(net, test)
     interval = evaluation.interval(probabilities.argmax(axis=1) == test.targets, speakers)
     keras.backend.clear_session()

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from pipeline.commands import parser
-from pipeline.corpus.archive import AUDIO_SUFFIXES, is_clip
 from pipeline.corpus.audio import Undecodable
+from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.serving.predictor import BATCH_SIZE, MODEL, Prediction, Predictor

@@ -1,7 +1,6 @@
 """`python -m pipeline store`: describe what a store contains, or validate that it is intact."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat, zip_longest
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 
 from pipeline import params
 from pipeline.commands import parser
-from pipeline.corpus import clips
+from pipeline.corpus import clips, recordings
 from pipeline.errors import PipelineError
-from pipeline.files import label_of
 from pipeline.store.current import differences
 from pipeline.store.layout import Store, describe, digests
 from pipeline.store.reader import rows
@@ -78,8 +76,6 @@ def _problems_in_ids(store: Store, ids: list[str]) -> list[str]:
             f"{store.path} has {len(store.clips)} ids and clips.csv {len(ids)}: row {row} is {stored} in the"
             f" store and {listed} in the table: run dvc repro"
         )
-    if sorted({label_of(clip) for clip in store.clips}) != store.labels:
-        problems.append(f"{store.path}: its labels are not those of its ids: {AGAIN}")
     return problems
 
 
@@ -101,20 +97,20 @@ def _sources(store: Store, folder: Path) -> tuple[Iterable[Any], Iterable[Path]]
             return current.checksums, repeat(waveforms, len(store.clips))
         raise PipelineError(f"{store.path} and {waveforms} contain different clips: {AGAIN}")
     if store.feature is None and raw.exists():
-        files = [raw / clip for clip in store.clips]
-        return (_digest(file) for file in files), files
+        duration = store.params["audio"]["duration"]
+        return (_digest(raw, clip, duration) for clip in store.clips), repeat(raw, len(store.clips))
     return store.sources, repeat(folder, len(store.clips))
 
 
-def _digest(file: Path) -> Any:
+def _digest(raw: Path, clip: str, duration: float) -> Any:
     try:
-        return digests([file.read_bytes()])[0]
+        return digests([recordings.content(raw, clip, duration)])[0]
     except FileNotFoundError:
-        raise PipelineError(f"{file} is missing: run dvc repro") from None
+        raise PipelineError(f"{raw / clip} is missing: run dvc repro") from None
 
 
 def summarise(store: Store) -> dict[str, Any]:
-    """Return shape, dtype, bytes, parameters, statistics of the values, and the number of clips per label.
+    """Return shape, dtype, bytes, parameters, and statistics of the values.
 
     The statistics (min, max, mean, std) are of all finite values.
     """
@@ -139,7 +135,6 @@ def summarise(store: Store) -> dict[str, Any]:
             "std": float(np.sqrt(max(squares / max(num_finite, 1) - mean**2, 0))),
             "not_finite": int(np.prod(store.shape)) - num_finite,
         },
-        "labels": dict(sorted(Counter(label_of(clip) for clip in store.clips).items())),
     }
 
 
@@ -165,7 +160,6 @@ def _blocks(store: Store) -> Iterator[tuple[int, Any]]:
 
 
 def _as_text(summary: dict[str, Any]) -> str:
-    labels = "\n".join(f"    {label:<20} {count:>7,}" for label, count in summary["labels"].items())
     parameters = json.dumps(summary["params"], indent=2).replace("\n", "\n    ")
     ranges = "  ".join(
         f"{name} {value:.6g}" for name, value in summary["values"].items() if value is not None
@@ -173,5 +167,5 @@ def _as_text(summary: dict[str, Any]) -> str:
     shape = " x ".join(f"{length:,}" for length in summary["shape"])
     return (
         f"{summary['path']}: {shape} {summary['dtype']}, {summary['bytes']:,} bytes\n"
-        f"  values: {ranges}\n  made with: {parameters}\n  clips of each label:\n{labels}"
+        f"  values: {ranges}\n  made with: {parameters}"
     )

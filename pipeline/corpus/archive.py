@@ -1,4 +1,4 @@
-"""Fetch an archive of clips, verify its checksum, and unpack it safely."""
+"""Fetch an archive of clips, verify its checksum, list its files, and unpack it safely."""
 
 import gzip
 import lzma
@@ -9,7 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 
 from pydantic import Field, field_validator
 
+from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_table, missing_table
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
 from pipeline.params import Section, project
@@ -26,10 +27,6 @@ from pipeline.progress import Progress
 RETRIES = 3  # after the first try
 # Raised for damaged compressed data.
 BAD_STREAM = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
-AUDIO_SUFFIXES = (
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
-    ".w64", ".wav", ".wave",
-)  # fmt: skip
 
 
 class Archive(Section):
@@ -76,8 +73,8 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
     key = f"datasets.{name}"
     if archive.url is None:
         raise PipelineError(
-            f"params.yaml: {key}.url must be a URL or a path to a .zip or .tar.gz with one folder per label,"
-            f" is null: set it in params.yaml, or run dvc exp run -S {key}.url=PATH"
+            f"params.yaml: {key}.url must be a URL or a path to a .zip or .tar.gz of audio files, is null:"
+            f" set it in params.yaml, or run dvc exp run -S {key}.url=PATH"
         )
     with atomic_write(path) as part:
         if _scheme(archive.url) in ("http", "https"):
@@ -159,19 +156,36 @@ class _Entry:
     open: Callable[[], IO[bytes]]
 
 
-def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
-    """Write the audio files of the archive at `path` to `folder/<label>/<file>` and return their number.
+@dataclass(frozen=True)
+class Contents:
+    """The files of an archive that the pipeline uses, by their paths below the top folder.
 
-    The label folders may be inside one top folder. Files without an audio extension, hidden files, and files
-    in an excluded folder are skipped.
+    If one folder contains all clips, each in a folder of its own in it, that top folder is not a part of the
+    paths. Files without an audio extension, hidden files, and files in an excluded folder are left out.
+    """
+
+    clips: dict[str, _Entry]
+    tables: dict[str, _Entry]  # files that end in .csv, .tsv or .txt
+
+    def read_table(self, name: str) -> bytes:
+        """Return the content of the table `name`. Raises PipelineError if the archive has no such file."""
+        if name not in self.tables:
+            raise PipelineError(missing_table(name, self.tables))
+        with self.tables[name].open() as file:
+            return file.read()
+
+
+@contextmanager
+def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
+    """Yield what the archive at `path` contains. Its files can be read until the end of the block.
 
     Raises:
         PipelineError: the archive is not a .zip or .tar.gz, or is damaged. An entry is a link or a device, or
-            would be written outside `folder`. The files have more than `max_bytes`. A clip is outside a label
-            folder or appears twice, or there are no clips. `folder` is then unchanged.
+            would be written outside a folder. The files have more than `max_bytes`. A file appears twice, or
+            there are no clips.
     """
-    with _readable_errors(path), _open_entries(path) as entries, atomic_write(folder) as part:
-        clips: dict[tuple[str, ...], _Entry] = {}
+    with _readable_errors(path), _open_entries(path) as entries:
+        files: dict[tuple[str, ...], _Entry] = {}
         total = 0
         for entry in entries:
             parts = _safe_parts(path, entry)
@@ -181,28 +195,48 @@ def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
                     f"{path} unpacks to over {unpacking.max_bytes:,} bytes, at {entry.name!r}: if you expect"
                     " that many, raise params.yaml: extract.max_bytes"
                 )
-            if entry.kind == "file" and is_clip(parts, unpacking.exclude):
-                if parts in clips:
+            is_used = (is_clip(parts) or is_table(parts)) and not {*parts} & {*unpacking.exclude}
+            if entry.kind == "file" and is_used:
+                if parts in files:
                     raise PipelineError(
-                        f"{path} contains {entry.name!r} twice: pack it again, with each clip once"
+                        f"{path} contains {entry.name!r} twice: pack it again, with each file once"
                     )
-                clips[parts] = entry
-        num_top_folders = _count_top_folders(path, list(clips))
-        with Progress(len(clips), "clips", "extract") as progress:
-            for parts, entry in clips.items():
-                target = part.joinpath(*parts[num_top_folders:])
+                files[parts] = entry
+        clips = [parts for parts in files if is_clip(parts)]
+        if not clips:
+            raise PipelineError(
+                f"{path} contains no clips, expected audio files ({', '.join(AUDIO_SUFFIXES)}): pack the"
+                " archive again"
+            )
+        top = clips[0][:1] if all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips) else ()
+        named = {_below(top, parts): (parts, entry) for parts, entry in files.items()}
+        yield Contents(
+            {name: entry for name, (parts, entry) in named.items() if is_clip(parts)},
+            {name: entry for name, (parts, entry) in named.items() if not is_clip(parts)},
+        )
+
+
+def _below(top: tuple[str, ...], parts: tuple[str, ...]) -> str:
+    return "/".join(parts[len(top) :] if parts[: len(top)] == top else parts)
+
+
+def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
+    """Write the audio files and tables of the archive at `path` to `folder`; return how many clips there are.
+
+    Their paths in `folder` are those of `Contents`.
+
+    Raises:
+        PipelineError: as `opened`. `folder` is then unchanged.
+    """
+    with opened(path, unpacking) as contents, atomic_write(folder) as part:
+        with Progress(len(contents.clips), "clips", "extract") as progress:
+            for name, entry in {**contents.clips, **contents.tables}.items():
+                target = part / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with entry.open() as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-                progress.update(1)
-    return len(clips)
-
-
-def is_clip(parts: Sequence[str], exclude: Sequence[str] = ()) -> bool:
-    """Return whether the path with these `parts` has an audio suffix, and is neither hidden nor excluded."""
-    return PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES and not any(
-        part.startswith(".") or part == "__MACOSX" or part in exclude for part in parts
-    )
+                progress.update(int(name in contents.clips))
+        return len(contents.clips)
 
 
 def _safe_parts(path: Path, entry: _Entry) -> tuple[str, ...]:
@@ -226,27 +260,6 @@ def _safe_parts(path: Path, entry: _Entry) -> tuple[str, ...]:
             " again without it"
         )
     return pure.parts or (".",)
-
-
-def _count_top_folders(path: Path, clips: list[tuple[str, ...]]) -> int:
-    """Return 1 if one top folder contains all label folders, else 0.
-
-    Raises PipelineError if there are no clips, or if a clip is outside a label folder.
-    """
-    if not clips:
-        raise PipelineError(
-            f"{path} contains no clips, expected one folder of audio files per label"
-            f" ({', '.join(AUDIO_SUFFIXES)}): pack the archive again"
-        )
-    num_top_folders = int(all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips))
-    for parts in clips:
-        if len(parts) != num_top_folders + 2:
-            raise PipelineError(
-                f"{path}: {'/'.join(parts)!r} is not in a label folder, expected"
-                f" {'/'.join([*parts[:num_top_folders], '<label>', parts[-1]])!r}: move it there, or add its"
-                " folder to params.yaml: extract.exclude"
-            )
-    return num_top_folders
 
 
 @contextmanager

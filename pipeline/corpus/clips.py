@@ -1,60 +1,109 @@
-"""Find clips, read their speakers from their names, and write and read clips.csv."""
+"""Find clips, read what they are from their paths or from a table, and write and read clips.csv."""
 
+import csv
+import io
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
+from pipeline.corpus.paths import is_clip, is_table, missing_table
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv, write_csv
 from pipeline.params import Section
 
+# How many paths and labels a message shows.
+SHOWN = 3
+LABELS_SHOWN = 12
+
+
+class Table(Section):
+    """The section `clips.table`: a table in the archive, and the names of its columns."""
+
+    path: str | None  # below the archive's top folder; None: there is no table
+    file: str | None  # the column with the end of each clip's path
+    label: str | None
+    speaker: str | None
+    split: str | None
+
+    @model_validator(mode="after")
+    def _has_files(self) -> Self:
+        columns = {self.file, self.label, self.speaker, self.split} - {None}
+        if self.path is None and columns:
+            raise ValueError(f"must have a path, because it has the columns {', '.join(map(str, columns))}")
+        if self.path is not None and self.file is None:
+            raise ValueError("must have the name of the column with the clips' paths, file, is null")
+        return self
+
 
 class Naming(Section):
-    """The section `clips`: how to read a clip's speaker from its file name."""
+    """The section `clips`: how to read a clip's label, speaker and split.
 
-    speaker: str  # a regular expression, whose one group is the speaker
+    A pattern is a regular expression that may match anywhere in the clip's path. A column of the table is
+    used in its place, if it is set.
+    """
 
-    @field_validator("speaker")
+    label: str
+    speaker: str | None
+    split: str | None
+    table: Table
+    recordings: list[str]  # labels of long recordings, which are cut into pieces
+
+    @field_validator("label", "speaker", "split")
     @classmethod
-    def _has_one_group(cls, pattern: str) -> str:
+    def _has_one_group(cls, pattern: str | None) -> str | None:
         try:
-            groups = re.compile(pattern).groups
+            groups = 1 if pattern is None else re.compile(pattern).groups
         except re.error as error:
             raise ValueError(f"must be a regular expression, is {pattern!r}: {error}") from None
         if groups != 1:
-            raise ValueError(f"must have one group (...) around the speaker, has {groups}: {pattern!r}")
+            raise ValueError(f"must have one group (...), has {groups}: {pattern!r}")
         return pattern
 
 
-class Clip(NamedTuple):
-    """One row of clips.csv: a clip as it was recorded. Only `clips.speaker` can change it."""
+class Origin(NamedTuple):
+    """What a clip's path and the table say of it."""
 
-    clip: str  # the id, <label>/<file>
+    label: str
+    speaker: str  # the clip's id if nobody says who speaks
+    given_split: str  # "" if nobody says
+
+
+class Origins(NamedTuple):
+    """The clips of an archive, by their ids, and how the table fits them."""
+
+    clips: dict[str, Origin]
+    not_in_table: list[str]  # ids of clips that are left out
+    without_file: list[str]  # entries of the table whose file is not in the archive
+
+
+class Clip(NamedTuple):
+    """One row of clips.csv: a clip as it was recorded. Nothing in `task` or `split` can change it."""
+
+    clip: str  # the id
     label: str
     speaker: str
+    given_split: str
     sample_rate: int  # Hz
     samples: int  # per channel
     md5: str  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
 
 
 def find(folder: Path) -> list[str]:
-    """Return the ids (`<label>/<file>`) of the clips in `folder`, sorted by code point.
+    """Return the ids of the clips in `folder`, their paths in it, sorted by code point.
 
-    Raises PipelineError if there are no clips, if a label's folder contains something besides files, or if a
-    name is not UTF-8.
+    Raises PipelineError if there are no clips, or if a name is not UTF-8.
     """
-    advice = "expected <label>/<file>: run dvc repro extract"
+    advice = "run dvc repro extract"
     if not folder.is_dir():
         raise PipelineError(f"{folder} is missing: {advice}")
     ids = []
-    for label in os.scandir(folder):
-        for file in os.scandir(label) if label.is_dir() else ():
-            if not file.is_file():
-                raise PipelineError(f"{file.path} is not a file: {advice}")
-            ids.append(f"{label.name}/{file.name}")
+    for place, _, names in os.walk(folder):
+        parts = Path(place).relative_to(folder).parts
+        ids += ["/".join((*parts, name)) for name in names if is_clip((*parts, name))]
     if not ids:
         raise PipelineError(f"{folder} contains no clips: {advice}")
     for clip in ids:
@@ -71,10 +120,148 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def speaker(clip: str, naming: Naming) -> str:
-    """Return the speaker in the clip's file name, or the clip's id if `naming` finds none there."""
-    match = re.search(naming.speaker, clip.partition("/")[2])
-    return (match and match[1]) or clip
+def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], bytes]) -> Origins:
+    """Return label, speaker and given split of the clips with these `ids`.
+
+    If there is a table, clips that are not in it are left out.
+
+    Args:
+        ids: paths below the archive's top folder.
+        naming: the section `clips` of params.yaml.
+        read_table: returns the content of the table at a path below the top folder. It raises PipelineError
+            if there is none.
+
+    Raises:
+        PipelineError: a clip has no label, or there is no table where `naming` expects it, or the table has
+            no such columns, does not name one clip each, or names no clip at all.
+    """
+    entries: dict[str, dict[str, str]] = {}
+    without_file: list[str] = []
+    table = naming.table
+    if table.path is not None:
+        entries, without_file = _match(ids, table, read_table(table.path))
+        if not entries:
+            raise PipelineError(
+                f"params.yaml: no clip is in {table.path}, whose column {table.file} has, for example,"
+                f" {', '.join(without_file[:SHOWN])}; clips are {', '.join(ids[:SHOWN])}: correct"
+                " clips.table.file"
+            )
+    known = [clip for clip in ids if clip in entries] if table.path is not None else list(ids)
+
+    def read(name: str, clip: str) -> str:
+        column, pattern = getattr(table, name), getattr(naming, name)
+        if column is not None:
+            return entries[clip][column].strip()
+        match = re.search(pattern, clip) if pattern is not None else None
+        return (match and match[1]) or ""
+
+    labels = {clip: read("label", clip) for clip in known}
+    _check_labels(labels, naming)
+    return Origins(
+        {
+            clip: Origin(label, read("speaker", clip) or clip, read("split", clip))
+            for clip, label in labels.items()
+        },
+        not_in_table=[clip for clip in ids if clip not in labels],
+        without_file=without_file,
+    )
+
+
+def _check_labels(labels: dict[str, str], naming: Naming) -> None:
+    unlabelled = [clip for clip, label in labels.items() if not label]
+    if not unlabelled:
+        return
+    column = naming.table.label
+    rule = f"clips.label, {naming.label!r}," if column is None else f"the column {column} of the table"
+    found = sorted(set(labels.values()) - {""})
+    shown = ", ".join(found[:LABELS_SHOWN]) + (", …" if len(found) > LABELS_SHOWN else "")
+    others = f"In the others it finds {len(found)} labels: {shown}" if found else "It finds no label at all"
+    paths = "".join(f"\n  {clip}" for clip in unlabelled[:SHOWN])
+    raise PipelineError(
+        f"params.yaml: {rule} gives no label to {len(unlabelled)} of {len(labels)} clips, such as{paths}\n"
+        f"{others}: correct clips.label, or leave these files out with extract.exclude. To try a pattern, run"
+        " python -m pipeline check --clips"
+    )
+
+
+def _match(ids: Iterable[str], table: Table, content: bytes) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the table's row of each clip that it names, and the entries that name no clip."""
+    rows = _rows(content, table)
+    by_name: dict[str, list[str]] = {}
+    for clip in ids:
+        by_name.setdefault(PurePosixPath(clip).name, []).append(clip)
+    matched: dict[str, dict[str, str]] = {}
+    unmatched = []
+    for row in rows:
+        entry = (row[str(table.file)] or "").strip().replace("\\", "/").removeprefix("./")
+        same_name = by_name.get(PurePosixPath(entry).name, [])
+        fitting = [clip for clip in same_name if f"/{clip}".endswith(f"/{entry}")]
+        if entry in fitting:
+            fitting = [entry]
+        if not fitting:
+            unmatched.append(entry)
+            continue
+        if len(fitting) > 1 or fitting[0] in matched:
+            problem = f"fits {fitting[0]} and {fitting[1]}" if len(fitting) > 1 else "is there twice"
+            raise PipelineError(
+                f"params.yaml: {entry} in {table.path} {problem}, expected one clip for each row and one row"
+                " for each clip: correct clips.table.file, or leave out a folder with extract.exclude"
+            )
+        matched[fitting[0]] = row
+    return matched, unmatched
+
+
+def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
+    name = str(table.path)
+    try:
+        lines = io.StringIO(content.decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{name} is not a table in UTF-8: {error}: correct it in the archive") from None
+    if name.endswith(".tsv"):
+        # Such tables, for example Common Voice's, don't quote.
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+    else:
+        reader = csv.DictReader(lines, restval="")
+    columns = list(reader.fieldnames or [])
+    for key in ("file", "label", "speaker", "split"):
+        column = getattr(table, key)
+        if column is not None and column not in columns:
+            raise PipelineError(
+                f"params.yaml: clips.table.{key} must be one of the columns of {name}, {', '.join(columns)},"
+                f" is {column!r}: correct it"
+            )
+    return list(reader)
+
+
+def differences(found: Origins, table: Table) -> list[str]:
+    """Return a message if clips are left out, and one if the table has files that the archive lacks."""
+    messages = []
+    for ids, problem in (
+        (found.not_in_table, f"clips are not in {table.path} and are left out"),
+        (found.without_file, f"files of {table.path} are not in the archive"),
+    ):
+        if ids:
+            messages.append(f"{len(ids):,} {problem}, such as {ids[0]}")
+    return messages
+
+
+def read_table(folder: Path, name: str) -> bytes:
+    """Return the content of the table or list `name` in `folder`. Raises PipelineError if it is missing."""
+    try:
+        return (folder / name).read_bytes()
+    except OSError:
+        tables = (
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if is_table(path.relative_to(folder).parts)
+        )
+        raise PipelineError(missing_table(name, tables)) from None
+
+
+def read_list(folder: Path, name: str) -> set[str]:
+    """Return the ids in the list `name` in `folder`, one a line. Raises PipelineError if it is missing."""
+    text = read_table(folder, name).decode("utf-8-sig", errors="replace")
+    return {line.strip().replace("\\", "/").removeprefix("./") for line in text.splitlines()} - {""}
 
 
 def write(path: Path, clips: list[Clip]) -> None:
@@ -89,6 +276,7 @@ def read(path: Path) -> list[Clip]:
             clip=row["clip"],
             label=row["label"],
             speaker=row["speaker"],
+            given_split=row["given_split"],
             sample_rate=int(row["sample_rate"]),
             samples=int(row["samples"]),
             md5=row["md5"],

@@ -3,35 +3,39 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.corpus import recordings
 from pipeline.corpus.clips import Clip
+from pipeline.corpus.members import SPLITS, Member
+from pipeline.corpus.task import Task, draw, to_labels
 from pipeline.errors import PipelineError
-from pipeline.files import write_csv
 from pipeline.params import Section
 
-SPLITS = ("train", "val", "test")
 # Groups are dealt again, in another order, until every subset has every label, but at most so many times.
 ATTEMPTS = 100
 # From `which_set` in the README of the Speech Commands data set: https://arxiv.org/abs/1804.03209.
 MAX_CLIPS_PER_LABEL = 2**27 - 1
 
+SplitName = Literal["train", "val", "test"]
+
 
 class Split(Section):
     """The section `split`: how clips are divided into train, val and test."""
 
-    method: Literal["stratified", "hash"]
+    method: Literal["stratified", "hash", "given", "list"]
     group_by: Literal["speaker", "clip"]
     train: float = Field(gt=0, lt=1)  # share of the clips
     val: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
+    given: dict[SplitName, list[str | int]]
+    lists: dict[SplitName, str]
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -40,59 +44,181 @@ class Split(Section):
             raise ValueError(f"must have train, val and test that sum to 1, but their sum is {total:g}")
         return self
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The shares of `SPLITS`."""
+        return np.array([self.train, self.val, self.test])
 
-def split(clips: list[Clip], settings: Split) -> list[str]:
-    """Return the split of each of `clips`: `train`, `val` or `test`.
 
-    The method `stratified` divides the clips of every label in the configured proportions, as closely as
-    possible without breaking up a group. Depending on `settings.group_by`, a group is all clips of a speaker
-    or a single clip. Exact copies are always in the same group.
+def split(
+    clips: list[Clip],
+    settings: Split,
+    task: Task,
+    noise_labels: Collection[str] = (),
+    lists: Mapping[str, Collection[str]] | None = None,
+) -> list[Member]:
+    """Return what each of `clips` is in the task, in the same order: its label and its split.
 
-    The method `hash` is the rule of the Speech Commands data sets. A clip's split depends only on the shares
-    and on the name of its speaker, or of its file if the speaker is unknown. So it does not change when you
-    add clips.
+    Clips are split by `settings.method`:
+
+    `stratified`
+        The clips of every label are divided in the configured proportions, as closely as possible without
+        breaking up a group. Depending on `settings.group_by`, a group is all clips of a speaker or a single
+        clip. Exact copies are always in the same group.
+    `hash`
+        The rule of the Speech Commands data sets. A clip's split depends only on the shares and on the name
+        of its speaker, or of its file if the speaker is unknown. So it does not change when you add clips.
+    `given`
+        What clips.csv says, by the values in `settings.given`.
+    `list`
+        The clips in `lists`. Without a list for `train`, all other clips are in train.
+
+    The pieces of a noise recording are divided in the proportions, whatever the method is, unless they have a
+    given split. Each split has consecutive pieces. `settings.seed` chooses where the first split begins.
+
+    Then unknown clips and silence are drawn, as `pipeline.corpus.task.draw` says.
+
+    Args:
+        clips: the rows of clips.csv.
+        settings: the section `split` of params.yaml.
+        task: the section `task` of params.yaml.
+        noise_labels: the labels of noise recordings.
+        lists: the ids in each list.
 
     Raises:
-        PipelineError: there is only one label, a label has too few groups to have one in each split, or a
-            split lacks a label.
+        PipelineError: the task has only one label, or words that no clip has. A label has too few groups to
+            have one in each split, or a split lacks a label. A clip has no given split, or is in two lists.
     """
-    labels = sorted({clip.label for clip in clips})
-    if len(labels) < 2:
-        raise PipelineError(
-            f"the clips have only one label, {labels[0]!r}, but a classifier needs two or more: use an"
-            " archive with one folder for each label"
-        )
-    if settings.method == "hash":
-        splits = _by_hash(clips, settings)
-        remedy = (
-            "set split.method to stratified in params.yaml, or change split.train, split.val or split.test"
-        )
-    else:
-        shares = np.array([settings.train, settings.val, settings.test])
-        subsets = _stratified(clips, settings.group_by, shares, "split", settings.seed)
-        splits = [SPLITS[subset] for subset in subsets]
-        remedy = (
-            f"add {settings.group_by}s with this label, or change split.seed, split.train, split.val or"
-            " split.test in params.yaml"
-        )
-    _check_labels(clips, splits, SPLITS, remedy)
-    return splits
+    labels = to_labels([clip.label for clip in clips], task, noise_labels)
+    speech = [row for row, clip in enumerate(clips) if labels[row] and clip.label not in noise_labels]
+    names = [""] * len(clips)
+    chosen = [clips[row]._replace(label=labels[row]) for row in speech]
+    for row, name in zip(speech, _by_method(chosen, settings, lists or {}), strict=True):
+        names[row] = name
+    noise = [row for row, clip in enumerate(clips) if clip.label in noise_labels]
+    by_split = _stretches([clips[row] for row in noise], settings.shares, settings.seed)
+    for row, subset in zip(noise, by_split, strict=True):
+        given = _given_split(clips[row], settings) if settings.method == "given" else None
+        names[row] = given or SPLITS[subset]
+    members = [
+        Member(clip.clip, label, name, noise=clip.label in noise_labels)
+        for clip, label, name in zip(clips, labels, names, strict=True)
+    ]
+    members = draw(members, task, settings.seed)
+    pairs = [(member.label, member.split) for member in members if member.label]
+    remedy = f"{_remedy(settings)}, or add clips with this label"
+    _check_labels(pairs, SPLITS, remedy)
+    return members
+
+
+def _by_method(clips: list[Clip], settings: Split, lists: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the split of each of `clips`, whose labels are those of the task."""
+    match settings.method:
+        case "stratified":
+            subsets = _stratified(clips, settings.group_by, settings.shares, "split", settings.seed)
+            return [SPLITS[subset] for subset in subsets]
+        case "hash":
+            return _by_hash(clips, settings)
+        case "given":
+            names = [_given_split(clip, settings) for clip in clips]
+            if None in names:
+                clip = clips[names.index(None)]
+                known = ", ".join(sorted({other.given_split for other in clips} - {""})) or "nothing"
+                raise PipelineError(
+                    f"params.yaml: split.given has no split for {names.count(None)} of {len(clips)} clips,"
+                    f" such as {clip.clip}, whose given split is {clip.given_split!r}; the clips have {known}:"
+                    " correct split.given, and clips.split or clips.table.split, which say where the archive"
+                    " names its splits"
+                )
+            return [str(name) for name in names]
+        case "list":
+            return _by_list(clips, lists)
+
+
+def _given_split(clip: Clip, settings: Split) -> str | None:
+    return next(
+        (name for name, values in settings.given.items() if clip.given_split in map(str, values)), None
+    )
+
+
+def _by_list(clips: list[Clip], lists: Mapping[str, Collection[str]]) -> list[str]:
+    others = "" if "train" in lists else "train"
+    names = []
+    for clip in clips:
+        listing = [name for name, ids in lists.items() if clip.clip in ids]
+        if len(listing) > 1 or not (listing or others):
+            problem = f"is in the lists of {' and '.join(listing)}" if listing else "is in none of the lists"
+            raise PipelineError(
+                f"{clip.clip} {problem}, expected one: correct the lists, or the names of their files under"
+                " split.lists in params.yaml"
+            )
+        names.append(listing[0] if listing else others)
+    return names
+
+
+def _remedy(settings: Split) -> str:
+    match settings.method:
+        case "stratified":
+            return "change split.seed, split.train, split.val or split.test in params.yaml"
+        case "hash":
+            return "set split.method to stratified, or change split.val or split.test in params.yaml"
+        case "given":
+            return "set split.method to stratified, or correct split.given in params.yaml"
+        case "list":
+            return "set split.method to stratified, or correct split.lists in params.yaml"
+
+
+def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> list[int]:
+    """Return an index into `shares` for each of `pieces`, so that each subset has consecutive pieces.
+
+    The last piece of a recording counts as the neighbour of its first one.
+    """
+    rows_of: dict[str, list[tuple[int, int]]] = {}
+    for row, clip in enumerate(pieces):
+        cut = recordings.piece(clip.clip) or recordings.Piece(clip.clip, 0)
+        rows_of.setdefault(cut.file, []).append((cut.number, row))
+    subsets = [0] * len(pieces)
+    generator = np.random.default_rng(seed)
+    bounds = np.cumsum(shares)[:-1]
+    for file in sorted(rows_of):
+        rows = [row for _, row in sorted(rows_of[file])]
+        first = int(generator.integers(len(rows)))
+        for place, row in enumerate(rows[first:] + rows[:first]):
+            subsets[row] = int(np.searchsorted(bounds, (place + 0.5) / len(rows)))
+    return subsets
 
 
 def folds(clips: list[Clip], num_folds: int, settings: Split) -> NDArray[np.int64]:
     """Return the fold, 0 to `num_folds` - 1, of each of `clips`: (clips,).
 
-    The clips of every label are divided evenly, as closely as possible without breaking up a group. Only
-    `group_by` and `seed` of `settings` are used.
+    The clips of every label are divided evenly, as closely as possible without breaking up a group. The
+    pieces of a noise recording are divided into consecutive ones. Only `group_by` and `seed` of `settings`
+    are used.
+
+    Args:
+        clips: rows of clips.csv, with labels of the task.
+        num_folds: how many folds.
+        settings: the section `split` of params.yaml.
 
     Raises:
         PipelineError: a label has too few groups to have one in each fold, or a fold lacks a label.
     """
     shares = np.full(num_folds, 1 / num_folds)
-    subsets = _stratified(clips, settings.group_by, shares, "fold", settings.seed)
+    is_piece = [recordings.piece(clip.clip) is not None for clip in clips]
+    subsets = np.zeros(len(clips), np.int64)
+    speech = [row for row, piece in enumerate(is_piece) if not piece]
+    subsets[speech] = _stratified(
+        [clips[row] for row in speech], settings.group_by, shares, "fold", settings.seed
+    )
+    noise = [row for row, piece in enumerate(is_piece) if piece]
+    subsets[noise] = _stretches([clips[row] for row in noise], shares, settings.seed)
     names = [f"fold {fold + 1}" for fold in range(num_folds)]
     remedy = f"add {settings.group_by}s with this label, use fewer folds, or change split.seed in params.yaml"
-    _check_labels(clips, [names[subset] for subset in subsets], names, remedy)
+    _check_labels(
+        [(clip.label, names[subset]) for clip, subset in zip(clips, subsets, strict=True) if clip.label],
+        names,
+        remedy,
+    )
     return subsets
 
 
@@ -112,35 +238,34 @@ def hash_split(name: str, *, val: float, test: float) -> str:
     return "test" if percentage < 100 * (val + test) else "train"
 
 
-def count_straddling_copies(clips: list[Clip], splits: list[str]) -> int:
+def count_straddling_copies(clips: list[Clip], members: list[Member]) -> int:
     """Return how many recordings have exact copies in more than one split."""
     splits_of: dict[str, set[str]] = {}
-    for clip, split in zip(clips, splits, strict=True):
-        splits_of.setdefault(clip.md5, set()).add(split)
-    return sum(len(copies) > 1 for copies in splits_of.values())
+    for clip, member in zip(clips, members, strict=True):
+        if member.split:
+            splits_of.setdefault(clip.md5, set()).add(member.split)
+    return sum(len(names) > 1 for names in splits_of.values())
 
 
-def format_table(clips: list[Clip], splits: list[str]) -> str:
+def format_table(clips: list[Clip], members: list[Member]) -> str:
     """Return a table of text: the number of clips by label and split, and of clips and speakers by split."""
-    counts = Counter((clip.label, split) for clip, split in zip(clips, splits, strict=True))
-    labels = sorted({clip.label for clip in clips})
+    used = [(clip, member) for clip, member in zip(clips, members, strict=True) if member.label]
+    counts = Counter((member.label, member.split) for _, member in used)
+    labels = sorted({member.label for _, member in used})
     by_label = [[counts[label, split] for split in SPLITS] for label in labels]
     speakers = Counter(
-        split for _, split in {(clip.speaker, split) for clip, split in zip(clips, splits, strict=True)}
+        split for _, split in {(clip.speaker, member.split) for clip, member in used if not member.noise}
     )
     rows = list(zip(labels, by_label, strict=True))
     rows.append(("clips", [sum(column) for column in zip(*by_label, strict=True)]))
     rows.append(("speakers", [speakers[split] for split in SPLITS]))
+    pieces = Counter(member.split for member in members if member.noise)
+    if pieces:
+        rows.append(("pieces of noise", [pieces[split] for split in SPLITS]))
     width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{split:>9}" for split in SPLITS)]
     lines += [f"{name:<{width}}" + "".join(f"{count:>9,}" for count in row) for name, row in rows]
     return "\n".join(lines)
-
-
-def write(path: Path, clips: list[Clip], splits: list[str]) -> None:
-    """Write split.csv, with the columns `clip` and `split`."""
-    rows = ((clip.clip, split) for clip, split in zip(clips, splits, strict=True))
-    write_csv(path, ["clip", "split"], rows)
 
 
 def _by_hash(clips: list[Clip], settings: Split) -> list[str]:
@@ -151,13 +276,13 @@ def _by_hash(clips: list[Clip], settings: Split) -> list[str]:
     return [hash_split(name(clip), val=settings.val, test=settings.test) for clip in clips]
 
 
-def _check_labels(clips: list[Clip], subsets: list[str], names: Sequence[str], remedy: str) -> None:
+def _check_labels(pairs: Collection[tuple[str, str]], names: Sequence[str], remedy: str) -> None:
     """Raise PipelineError if one of the subsets called `names` lacks a label.
 
-    `subsets` has the name of each clip's subset. `remedy` ends the message.
+    `pairs` has the label and the name of the subset of each clip. `remedy` ends the message.
     """
-    present = {(clip.label, subset) for clip, subset in zip(clips, subsets, strict=True)}
-    for label in sorted({clip.label for clip in clips}):
+    present = set(pairs)
+    for label in sorted({label for label, _ in present}):
         missing = [name for name in names if (label, name) not in present]
         if missing:
             raise PipelineError(f"label {label!r} has no clips in {' and '.join(missing)}: {remedy}")

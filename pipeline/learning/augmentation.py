@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.learning.noise import NoiseSettings
 from pipeline.params import Section
 
 
@@ -21,6 +22,12 @@ class Augment(Section):
     frequency_masks: int = Field(ge=0)
     frequency_mask: int = Field(ge=0)  # bins
     mixup: float = Field(ge=0)
+    noise: NoiseSettings
+
+    @property
+    def changes_features(self) -> bool:
+        """Whether any feature is changed. Noise is added to waveforms instead."""
+        return any(self.model_dump(exclude={"noise"}).values())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Join a feature's store with the split, and read batches from it with tf.data."""
 
 import contextlib
+import dataclasses
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus import members
+from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
-from pipeline.files import label_of, read_csv
 from pipeline.store.current import open_current
 from pipeline.store.layout import Rows, Store
 from pipeline.store.reader import rows
@@ -35,16 +37,13 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Subset:
-    """The clips of one split, such as `train`, in the order of the store."""
+    """The clips of one split, such as `train`, that have a label in the task, in the order of the store."""
 
     store: Store
     rows: NDArray[np.int64]  # (clips,): indices of rows in the store
     targets: NDArray[np.int64]  # (clips,): index into `labels`
-
-    @property
-    def labels(self) -> list[str]:
-        """The names of the store's labels, sorted."""
-        return self.store.labels
+    labels: list[str]  # of the task, sorted
+    noise: NDArray[np.int64]  # (pieces,): indices of rows in the store: pieces of noise in the same split
 
     @property
     def clips(self) -> list[str]:
@@ -71,21 +70,38 @@ def load_subset(name: str, *, store: Path, split: Path) -> Subset:
             parameters than params.yaml has.
     """
     opened = open_current(store, store.stem)
-    splits = {row["clip"]: row["split"] for row in read_csv(split)}
-    if splits.keys() != set(opened.clips):
-        unmatched = sorted(splits.keys() ^ set(opened.clips))
+    joined = load_members(opened, split)
+    return select_rows(opened, joined, [row for row, member in enumerate(joined) if member.split == name])
+
+
+def load_members(store: Store, split: Path) -> list[Member]:
+    """Return what each clip of `store` is in the task, in the order of the rows, from split.csv at `split`.
+
+    Raises PipelineError if they have different clips.
+    """
+    by_clip = {member.clip: member for member in members.read(split)}
+    if by_clip.keys() != set(store.clips):
+        unmatched = sorted(by_clip.keys() ^ set(store.clips))
         raise PipelineError(
-            f"{store} and {split} contain different clips, such as {unmatched[0]} ({len(unmatched)} in all):"
-            " run dvc repro"
+            f"{store.path} and {split} contain different clips, such as {unmatched[0]} ({len(unmatched)} in"
+            " all): run dvc repro"
         )
-    return select_rows(opened, [row for row, clip in enumerate(opened.clips) if splits[clip] == name])
+    return [by_clip[clip] for clip in store.clips]
 
 
-def select_rows(store: Store, indices: Sequence[int]) -> Subset:
-    """Return the clips whose rows in `store` have these `indices`."""
-    label_index = {label: index for index, label in enumerate(store.labels)}
-    targets = [label_index[label_of(store.clips[row])] for row in indices]
-    return Subset(store, np.array(indices, np.int64), np.array(targets, np.int64))
+def select_rows(store: Store, joined: Sequence[Member], indices: Sequence[int]) -> Subset:
+    """Return those clips of the task, and those pieces of noise, whose rows have these `indices`.
+
+    `joined` says what each row of `store` is in the task.
+    """
+    labels = sorted({member.label for member in joined} - {""})
+    label_index = {label: index for index, label in enumerate(labels)}
+    chosen = [row for row in indices if joined[row].label]
+    targets = [label_index[joined[row].label] for row in chosen]
+    noise = [row for row in indices if joined[row].noise]
+    return Subset(
+        store, np.array(chosen, np.int64), np.array(targets, np.int64), labels, np.array(noise, np.int64)
+    )
 
 
 def limit(subset: Subset, clips_per_label: int | None, seed: int) -> Subset:
@@ -98,7 +114,7 @@ def limit(subset: Subset, clips_per_label: int | None, seed: int) -> Subset:
     order = np.random.default_rng(seed).permutation(len(subset.rows))
     drawn = [order[subset.targets[order] == label][:clips_per_label] for label in range(len(subset.labels))]
     chosen = np.sort(np.concatenate(drawn))
-    return Subset(subset.store, subset.rows[chosen], subset.targets[chosen])
+    return dataclasses.replace(subset, rows=subset.rows[chosen], targets=subset.targets[chosen])
 
 
 def batches(

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.members import SILENCE, UNKNOWN
 from pipeline.learning.batches import Subset, batches
+from pipeline.learning.noise import noisy_features
+from pipeline.store.layout import Store
 
 # Clips predicted at once. It changes only the last bits of a result.
 BATCH_SIZE = 64
@@ -14,9 +17,22 @@ RESAMPLES = 10_000
 
 def predict(model: Any, subset: Subset) -> NDArray[np.float64]:
     """Return the probability of each label for each clip of `subset`: (clips, labels), each row sums to 1."""
+    return _softmax(model.predict(batches(subset, BATCH_SIZE), verbose=0))
+
+
+def predict_in_noise(model: Any, subset: Subset, waveforms: Store, snr: float) -> NDArray[np.float64]:
+    """Return the same for the clips in noise of their split, at a signal-to-noise ratio of `snr` dB.
+
+    `waveforms` is the store of all clips' waveforms.
+    """
+    return _softmax(
+        np.concatenate([model.predict_on_batch(batch) for batch in noisy_features(subset, waveforms, snr)])
+    )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     from scipy.special import softmax
 
-    logits = model.predict(batches(subset, BATCH_SIZE), verbose=0)
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     return probabilities
 
@@ -48,6 +64,28 @@ def score(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dic
         "loss": float(metrics.log_loss(targets, probabilities, labels=labels)),
         "clips": len(targets),
     }
+
+
+def score_words(targets: NDArray[np.int64], guesses: NDArray[np.int64], labels: list[str]) -> dict[str, Any]:
+    """Return the scores of a task with unknown clips or silence, and nothing for another task.
+
+    `words_accuracy` is the accuracy on the clips of words. `unknown_as_word` and `silence_as_word` are how
+    many of the other clips were taken for a word.
+
+    Args:
+        targets: (clips,), index into `labels`.
+        guesses: (clips,), the predicted index.
+        labels: the labels' names.
+    """
+    is_word = np.array([label not in (UNKNOWN, SILENCE) for label in labels])
+    if is_word.all():
+        return {}
+    of_word = is_word[targets]
+    scores: dict[str, Any] = {"words_accuracy": float((guesses == targets)[of_word].mean())}
+    for name, label in (("unknown_as_word", UNKNOWN), ("silence_as_word", SILENCE)):
+        if label in labels:
+            scores[name] = int(is_word[guesses[targets == labels.index(label)]].sum())
+    return scores
 
 
 def score_labels(

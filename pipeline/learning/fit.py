@@ -1,5 +1,6 @@
 """Train a network: batches, augmentation, optimiser, early stopping, and the best epoch."""
 
+import dataclasses
 import importlib.util
 import math
 import sys
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.learning.augmentation import Augmentation
 from pipeline.learning.batches import AHEAD, Subset, batches
-from pipeline.learning.network import Moments, measure
+from pipeline.learning.network import Moments
+from pipeline.learning.noise import Noise, add_noise
+from pipeline.learning.preparation import Preparation, prepare
 from pipeline.learning.settings import Train
-from pipeline.learning.teacher import Teacher, taught
+from pipeline.learning.teacher import Teacher
+from pipeline.learning.trainee import trainee
 from pipeline.models import Model
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def fit(
     moments: Moments,
     logs: Path,
     teacher: Teacher | None = None,
+    noise: Noise | None = None,
 ) -> None:
     """Train `network` and leave it with the weights of its best epoch.
 
@@ -50,10 +54,12 @@ def fit(
         logs: the folder that DVCLive writes to: each epoch's loss and accuracy on both subsets, and the best
             epoch's under `best` in metrics.json.
         teacher: whose outputs the network learns from.
+        noise: to add to the training clips.
 
     Raises:
-        PipelineError: the loss is not finite, batches are too small to be split among the devices, or
-            machines that train together have different clips or parameters.
+        PipelineError: the feature cannot be computed from noisy waveforms, the loss is not finite, batches
+            are too small to be split among the devices, or machines that train together have different clips
+            or parameters.
     """
     import keras
     from dvclive import Live
@@ -61,10 +67,16 @@ def fit(
     train, val = subsets
     strategy = network.distribute_strategy
     trained = network
-    if teacher is not None:
-        with strategy.scope():
-            trained = taught(network, teacher.network, settings.teacher_weight)
-    train_batches = partial(training_batches, train, settings, moments, teacher=teacher)
+    with strategy.scope():
+        preparation = prepare(train, settings, moments, teacher=teacher, noise=noise)
+        if teacher is not None or noise is not None:
+            trained = trainee(
+                network,
+                teacher.network if teacher is not None else None,
+                settings.teacher_weight,
+                preparation=preparation if noise is not None else None,
+            )
+    train_batches = partial(training_batches, train, settings, preparation, teacher=teacher, noise=noise)
     val_batches = partial(validation_batches, val, settings)
     if strategy.num_replicas_in_sync > 1:
         from pipeline.learning import replicas
@@ -112,51 +124,40 @@ def fit(
 
 
 def training_batches(
-    train: Subset, settings: Train, moments: Moments, *, teacher: Teacher | None = None, **part: Any
+    train: Subset,
+    settings: Train,
+    preparation: Preparation,
+    *,
+    teacher: Teacher | None = None,
+    noise: Noise | None = None,
+    **part: Any,
 ) -> "tf.data.Dataset":
-    """Return the batches that a network is trained on: features, targets, and weights if there are any.
+    """Return the batches that a network is trained on: what `preparation` returns.
 
-    Clips are shuffled and augmented again in each epoch, the same way for the same seed. Features are float32
-    (clips, frames, bins), targets float32 (clips, labels): one-hot, then smoothed. With balanced classes,
-    weights are float32 (clips,) with mean 1. With a teacher, features are a pair: the student's and the
-    teacher's, of the same clips in the same augmentation. `part` is passed to `batches`.
+    Clips are shuffled and augmented again in each epoch, the same way for the same seed. With noise, batches
+    are instead noisy waveforms (clips, samples) with a seed, and one-hot targets; a training step then calls
+    `preparation.from_waveforms`, on the device that trains. `part` is passed to `batches`.
     """
     import tensorflow as tf
 
-    labels = len(train.labels)
-    dataset = _augmented(train, settings, part, moments)
-    if teacher is not None:
-        # Both are shuffled and augmented by the same seed.
-        other = _augmented(teacher.train, settings, part)
-        dataset = tf.data.Dataset.zip(dataset, other).map(lambda own, others: ((own[0], others[0]), own[1]))
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = len(train.targets) / labels / np.bincount(train.targets, minlength=labels)
+    def read(subset: Subset) -> Any:
+        dataset = batches(subset, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
+        return dataset.map(_one_hot(len(train.labels)))
 
-    def finish(values: Any, targets: Any) -> Any:
-        weighted = () if weights is None else (tf.linalg.matvec(targets, tf.constant(weights, tf.float32)),)
-        smoothing = settings.label_smoothing
-        return values, targets * (1 - smoothing) + smoothing / labels, *weighted
-
-    return dataset.map(finish).prefetch(AHEAD)
-
-
-def _augmented(
-    train: Subset, settings: Train, part: dict[str, Any], moments: Moments | None = None
-) -> "tf.data.Dataset":
-    import tensorflow as tf
-
-    dataset = batches(train, settings.batch_size, seed=settings.seed, cache=settings.cache, **part)
-    dataset = dataset.map(_one_hot(len(train.labels)))
-    if not any(settings.augment.model_dump().values()):
-        return dataset
-    times = train.store.params["feature"].get("frame_times")
-    fill = (moments or measure(train, settings)).typical_value
-    augmentation = Augmentation(settings.augment, fill, times and times["step"])
     seeds = tf.data.Dataset.random(settings.seed, rerandomize_each_iteration=True).batch(2)
-    return tf.data.Dataset.zip(dataset, seeds).map(
-        lambda batch, seed: augmentation(batch[0], batch[1], seed), num_parallel_calls=AHEAD
-    )
+    if noise is not None:
+        add = add_noise(settings.augment.noise, noise.pieces)
+        dataset = tf.data.Dataset.zip(read(dataclasses.replace(train, store=noise.waveforms)), seeds).map(
+            lambda batch, seed: ((add(batch[0], seed), seed), batch[1]), num_parallel_calls=AHEAD
+        )
+    else:
+        # Both are shuffled by the same seed.
+        subsets = [train, *([teacher.train] if teacher is not None else [])]
+        dataset = tf.data.Dataset.zip(*map(read, subsets), seeds).map(
+            lambda *parts: preparation([values for values, _ in parts[:-1]], parts[0][1], parts[-1]),
+            num_parallel_calls=AHEAD,
+        )
+    return dataset.prefetch(AHEAD)
 
 
 def validation_batches(val: Subset, settings: Train, **part: Any) -> "tf.data.Dataset":

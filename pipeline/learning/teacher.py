@@ -110,32 +110,5 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     return Teacher(network, dataclasses.replace(train, store=store))
 
 
-def taught(network: Any, teacher: Any, weight: float) -> Any:
-    """Return a Keras model that trains `network` towards the labels and the outputs of `teacher`.
-
-    In training it takes two features of each clip, the student's and the teacher's. A clip's target is
-    `1 - weight` times its label and `weight` times the probabilities that the teacher gives. For validation
-    it takes the student's feature, like `network`.
-    """
-    import keras
-
-    class Taught(keras.Model):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(name=network.name)
-            self.student, self.teacher = network, teacher
-
-        def call(self, inputs: Any, training: bool | None = None) -> Any:
-            student = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
-            return self.student(student, training=training)
-
-        def compute_loss(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
-            if isinstance(x, (tuple, list)):
-                probabilities = keras.ops.softmax(self.teacher(x[1], training=False))
-                y = (1 - weight) * y + weight * keras.ops.cast(probabilities, y.dtype)
-            return super().compute_loss(x, y, *args, **options)
-
-    return Taught()
-
-
 def _by(shape: Any) -> str:
     return " x ".join(map(str, shape))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.files import label_of
 from pipeline.params import Section
 from pipeline.report import clip_figures, resynthesis
 from pipeline.report.figures import blank, styled, svg, write_png
@@ -29,11 +28,14 @@ class Examples(Section):
     iterations: int = Field(ge=1)
 
 
-def choose(clips: Iterable[str], seed: int) -> list[int]:
-    """Return the row of one clip of each label, in the order of the labels. `seed` decides which clip."""
+def choose(labels: Sequence[str], seed: int) -> list[int]:
+    """Return the row of one clip of each label, in the order of the labels. `seed` decides which clip.
+
+    `labels` has the label of each row.
+    """
     by_label: dict[str, list[int]] = {}
-    for row, clip in enumerate(clips):
-        by_label.setdefault(label_of(clip), []).append(row)
+    for row, label in enumerate(labels):
+        by_label.setdefault(label, []).append(row)
     # Each label has its own generator, so that another label does not change the choice.
     return [
         int(np.random.default_rng([seed, *label.encode()]).choice(by_label[label]))
@@ -41,8 +43,12 @@ def choose(clips: Iterable[str], seed: int) -> list[int]:
     ]
 
 
-def write(folder: Path, waveforms: Store, features: list[Store], settings: Examples) -> Iterable[str]:
+def write(
+    folder: Path, waveforms: Store, labels: Sequence[str], features: list[Store], settings: Examples
+) -> Iterable[str]:
     """Write a few files per label into `folder`; yield each clip's id when its files are written.
+
+    `labels` has the label of each clip of `waveforms`.
 
     ``index.json``
         the clips, the features of each, and which of them have a sound
@@ -55,16 +61,18 @@ def write(folder: Path, waveforms: Store, features: list[Store], settings: Examp
         only a number
     """
     (folder / "images").mkdir(parents=True)
-    chosen = choose(waveforms.clips, settings.seed)
+    chosen = choose(labels, settings.seed)
     params = {str(store.feature): store.params["feature"]["params"] for store in features}
     index: dict[str, Any] = {"clips": [], "features": params}
     for number, row in enumerate(chosen):
         clip = waveforms.clips[row]
         sound = rows(waveforms)[row], waveforms.params["audio"]["sample_rate"]
         values = {str(store.feature): (store, rows(store)[row]) for store in features}
-        _draw(folder, number, clip, sound, values)
+        _draw(folder, number, (clip, labels[row]), sound, values)
         audible = _write_sounds(folder, number, sound, values, settings)
-        index["clips"].append({"clip": clip, "features": list(values), "audible": audible})
+        index["clips"].append(
+            {"clip": clip, "label": labels[row], "features": list(values), "audible": audible}
+        )
         yield clip
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -72,10 +80,11 @@ def write(folder: Path, waveforms: Store, features: list[Store], settings: Examp
 def _draw(
     folder: Path,
     number: int,
-    clip: str,
+    named: tuple[str, str],
     sound: tuple[NDArray[np.float32], int],
     values: dict[str, tuple[Store, NDArray[Any]]],
 ) -> None:
+    clip, label = named
     samples, sample_rate = sound
 
     def waveform(axes: Any) -> None:
@@ -106,8 +115,8 @@ def _draw(
             panel.set_title(name)
         for panel in axes[1 + len(values) :]:
             panel.remove()
-        label = re.sub(r"[^A-Za-z0-9_-]", "_", label_of(clip))
-        write_png(figure, folder / "images" / f"{number}-{label}.png")
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", label)
+        write_png(figure, folder / "images" / f"{number}-{name}.png")
 
 
 def _write_sounds(

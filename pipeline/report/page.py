@@ -13,8 +13,8 @@ from markupsafe import Markup
 from pydantic import Field
 
 from pipeline.corpus.clips import Clip
-from pipeline.corpus.splits import SPLITS
-from pipeline.files import label_of, read_csv
+from pipeline.corpus.members import SILENCE, SPLITS, UNKNOWN, Member
+from pipeline.files import read_csv
 from pipeline.params import Section, merged
 from pipeline.report import clip_figures, score_figures
 from pipeline.report.figures import blank, styled, svg
@@ -56,7 +56,7 @@ class Run:
     params: dict[str, Any]
     clips: list[Clip]
     clips_checksum: str  # the XXH3-128 of clips.csv
-    splits: dict[str, str]  # the split of each clip
+    members: list[Member]  # what each clip is in the task, in the order of `clips`
     rejects: Table
     waveforms: Store
     feature: Store
@@ -95,27 +95,36 @@ def _training(params: dict[str, Any]) -> dict[str, Any]:
     """Return the values of `train` that the chosen model was trained with, and whether clips were changed."""
     overrides = params[f"models.{params['model']}"].get("train", {})
     training = merged(params["train"], overrides)
-    return {**training, "augmented": any([*training["augment"].values(), training["label_smoothing"]])}
+    noise = training["augment"]["noise"]
+    others = [value for name, value in training["augment"].items() if name != "noise"]
+    is_augmented = any([*others, noise["probability"], noise["gain"], training["label_smoothing"]])
+    return {**training, "augmented": is_augmented}
 
 
 # ------------------------------------------------------------------------------------------------- data
 
 
 def _data(run: Run) -> dict[str, Any]:
-    labels = run.waveforms.labels
-    members = [(clip.label, run.splits[clip.clip], clip.speaker) for clip in run.clips]
-    clips = Counter((label, split) for label, split, _ in members)
-    speakers = Counter((label, split) for label, split, _ in set(members))
-    all_speakers = {split: len({who for _, other, who in members if other == split}) for split in SPLITS}
+    used = [
+        (member.label, member.split, clip.speaker, member.noise)
+        for clip, member in zip(run.clips, run.members, strict=True)
+        if member.label
+    ]
+    labels = sorted({label for label, *_ in used})
+    clips = Counter((label, split) for label, split, *_ in used)
+    people = {(label, split, speaker) for label, split, speaker, noise in used if not noise}
+    speakers = Counter((label, split) for label, split, _ in people)
+    all_speakers = {split: len({who for _, other, who in people if other == split}) for split in SPLITS}
     seconds = [clip.samples / clip.sample_rate for clip in run.clips]
     return {
+        "task": _task(run, labels),
         "splits": SPLITS,
         "rows": [
             (label, [(clips[label, split], speakers[label, split]) for split in SPLITS]) for label in labels
         ],
         "sums": [(sum(clips[label, split] for label in labels), all_speakers[split]) for split in SPLITS],
-        "clips": len(run.clips),
-        "speakers": len({clip.speaker for clip in run.clips}),
+        "clips": len(used),
+        "speakers": len({who for *_, who in people}),
         "rates": sorted(Counter(clip.sample_rate for clip in run.clips).items()),
         "seconds": sum(seconds),
         "durations": _picture(
@@ -123,6 +132,20 @@ def _data(run: Run) -> dict[str, Any]:
         ),
         "rejects": run.rejects[:LISTED],
         "rejected": len(run.rejects),
+    }
+
+
+def _task(run: Run, labels: list[str]) -> dict[str, Any]:
+    """Return the words, how many clips were added to them or left out, and how much noise there is."""
+    pieces = Counter(member.split for member in run.members if member.noise)
+    counts = Counter(member.label for member in run.members)
+    left_out = sum(not member.label and not member.noise for member in run.members)
+    return {
+        "words": [label for label in labels if label not in (UNKNOWN, SILENCE)],
+        "unknown": counts[UNKNOWN],
+        "silence": counts[SILENCE],
+        "left_out": left_out,
+        "noise": [(split, pieces[split]) for split in SPLITS] if pieces else [],
     }
 
 
@@ -139,7 +162,7 @@ def _examples(folder: Path, index: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "clip": example["clip"],
-            "label": label_of(example["clip"]),
+            "label": example["label"],
             "waveform": picture(str(number)),
             "sound": sound(str(number)),
             "features": [
@@ -161,7 +184,9 @@ def _examples(folder: Path, index: dict[str, Any]) -> list[dict[str, Any]]:
 def _model(run: Run, predictions: Table) -> dict[str, Any]:
     layers = read_csv(run.results / "layers.csv")
     best = json.loads((run.results / "train/metrics.json").read_text(encoding="utf-8"))["best"]
-    labels = run.waveforms.labels
+    scores = read_csv(run.results / "labels.csv")
+    labels = [row["label"] for row in scores]
+    in_noise = read_csv(run.results / "noise.csv")
     confidences = np.array([float(row["probability"]) for row in predictions])
     right = np.array([row["truth"] == row["prediction"] for row in predictions])
     counts = Counter((row["truth"], row["prediction"]) for row in predictions)
@@ -181,7 +206,10 @@ def _model(run: Run, predictions: Table) -> dict[str, Any]:
             )
             for label in labels
         ],
-        "scores": read_csv(run.results / "labels.csv"),
+        "scores": scores,
+        "noise": _picture(SCORE, "accuracy in noise", lambda axes: score_figures.noise(axes, in_noise))
+        if in_noise
+        else None,
         "reliability": _picture(
             SCORE, "reliability diagram", lambda axes: score_figures.reliability(axes, confidences, right)
         ),

@@ -106,6 +106,13 @@ def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool
     return float((counts * np.abs(accuracies - mean_confidences)).sum() / counts.sum())
 
 
+def noise(axes: "Axes", scores: Sequence[Mapping[str, str]]) -> None:
+    """Draw the accuracy over the signal-to-noise ratio. `scores` are the rows of noise.csv."""
+    snrs = [float(row["snr"]) for row in scores]
+    axes.plot(snrs, [float(row["accuracy"]) for row in scores], color=COLORS[0], marker="o", markersize=4)
+    axes.set(xlabel="signal-to-noise ratio (dB)", ylabel="accuracy", xticks=snrs)
+
+
 def overlaid(axes: "Axes", curves: Mapping[tuple[str, str], Sequence[float]], name: str) -> None:
     """Draw a curve over epochs for each pair (feature, model).
 

@@ -1,15 +1,15 @@
 """data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file, once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import clips
+from pipeline.corpus import clips, recordings
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
-from pipeline.corpus.clips import Clip, Naming
+from pipeline.corpus.clips import Clip, Naming, Origin, read_table
 from pipeline.errors import PipelineError, run
-from pipeline.files import label_of, write_csv
+from pipeline.files import write_csv
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
 from pipeline.store.writer import Contents, Verdict, Work, write
@@ -25,13 +25,20 @@ def main() -> None:
     previous_run = PreviousRun("decode")
     audio = params.read("audio", Audio)
     naming = params.read("clips", Naming)
-    ids = clips.find(RAW)
+    origins = _origins(naming)
+    ids = sorted(
+        clip
+        for file, origin in origins.items()
+        for clip in (
+            recordings.pieces(RAW, file, audio.duration) if origin.label in naming.recordings else [file]
+        )
+    )
     waveform = audio.model_dump(include=set(Sound.model_fields))
     previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name])
     verdicts = write(
         WAVEFORMS,
         Contents(ids, row_shape=(audio.samples,), dtype="float32", params={"audio": waveform}),
-        Work("decode", ids, _read, partial(_decode, **waveform)),
+        Work("decode", ids, partial(_read, duration=audio.duration), partial(_decode, **waveform)),
         previous=previous,
         check=partial(_check, ids, audio.max_rejects),
     )
@@ -41,20 +48,24 @@ def main() -> None:
         if verdict.rejected is not None:
             rejects.append((clip, verdict.rejected))
         elif verdict.reused is not None:
-            good.append(_clip(clip, previous_clips[verdict.reused], naming))
+            good.append(_clip(clip, origins, previous_clips[verdict.reused]))
         elif verdict.note is not None:
-            good.append(_clip(clip, verdict.note, naming))
+            good.append(_clip(clip, origins, verdict.note))
     clips.write(CLIPS, good)
     write_csv(REJECTS, ["clip", "reason"], rejects)
     previous_run.save([WAVEFORMS, CLIPS])
 
 
-def _read(ids: Sequence[str]) -> list[bytes]:
-    contents = []
-    for clip in ids:
-        with open(f"{RAW}/{clip}", "rb", buffering=0) as file:
-            contents.append(file.readall())
-    return contents
+def _origins(naming: Naming) -> dict[str, Origin]:
+    """Return what is known of each audio file, and print what the table leaves out."""
+    found = clips.origins(clips.find(RAW), naming, partial(read_table, RAW))
+    for line in clips.differences(found, naming.table):
+        print(line)
+    return found.clips
+
+
+def _read(ids: Sequence[str], *, duration: float) -> list[bytes]:
+    return [recordings.content(RAW, clip, duration) for clip in ids]
 
 
 def _decode(files: Sequence[bytes], **waveform: object) -> tuple[Rows, list[Verdict[Recorded]]]:
@@ -62,11 +73,11 @@ def _decode(files: Sequence[bytes], **waveform: object) -> tuple[Rows, list[Verd
     return waveforms, [Verdict(note=result.recorded, rejected=result.problem) for result in results]
 
 
-def _clip(clip: str, recorded: Recorded | Clip, naming: Naming) -> Clip:
+def _clip(clip: str, origins: Mapping[str, Origin], recorded: Recorded | Clip) -> Clip:
+    piece = recordings.piece(clip)
     return Clip(
-        clip=clip,
-        label=label_of(clip),
-        speaker=clips.speaker(clip, naming),
+        clip,
+        *origins[clip if piece is None else piece.file],
         sample_rate=recorded.sample_rate,
         samples=recorded.samples,
         md5=recorded.md5,

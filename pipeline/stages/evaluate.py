@@ -2,14 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pipeline import params
 from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import write_csv, write_json
 from pipeline.learning import evaluation, runtime, saving
-from pipeline.learning.batches import load_subset
+from pipeline.learning.batches import Subset, load_subset
 from pipeline.learning.evaluation import LabelScore
+from pipeline.learning.noise import SNRS
+from pipeline.store.current import open_current
+from pipeline.store.layout import Store
 
 MODEL = Path("models/model.keras")
 RESULTS = Path("results")
@@ -19,6 +25,7 @@ def main() -> None:
     """Predict the test clips with the trained model and score the predictions."""
     feature = params.read("feature", str)
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    waveforms = open_current(Path("data/waveforms.h5"), None, same_clips_as=test.store)
     log = json.loads((RESULTS / "train/metrics.json").read_text(encoding="utf-8"))
     speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
     runtime.start(seed=0, precision=saving.precision(MODEL))
@@ -28,9 +35,12 @@ def main() -> None:
     probabilities = evaluation.predict(model, test)
     best = probabilities.argmax(axis=1)
     scores = evaluation.score(test.targets, probabilities)
+    in_noise = _score_in_noise(model, test, waveforms)
     interval = evaluation.interval(best == test.targets, [speakers[clip] for clip in test.clips])
     metrics = {
         **scores,
+        **evaluation.score_words(test.targets, best, test.labels),
+        **({"noise_accuracy": float(np.mean(list(in_noise.values())))} if in_noise else {}),
         "low_95": interval["low"],
         "high_95": interval["high"],
         "epoch": log["best"]["epoch"],
@@ -60,11 +70,31 @@ def main() -> None:
         ["label", "recall", "precision"],
         ((label, f"{recall:.6f}", f"{precision:.6f}") for label, recall, precision in points),
     )
+    write_csv(
+        RESULTS / "noise.csv",
+        ["snr", "accuracy"],
+        ((snr, f"{accuracy:.6f}") for snr, accuracy in in_noise.items()),
+    )
     write_csv(RESULTS / "layers.csv", ["layer", "kind", "output", "parameters"], evaluation.layers(model))
     print(
         f"test: accuracy {scores['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f} at 95 %),"
         f" macro F1 {scores['macro_f1']:.3f}, {scores['clips']} clips"
     )
+    for snr, accuracy in in_noise.items():
+        print(f"test in noise at {snr:>2} dB: accuracy {accuracy:.3f}")
+
+
+def _score_in_noise(model: Any, test: Subset, waveforms: Store) -> dict[int, float]:
+    """Return the accuracy at each signal-to-noise ratio, or nothing if the test split has no noise."""
+    if not len(test.noise):
+        print("the test split has no noise, so there are no scores in noise: see clips.recordings")
+        return {}
+    return {
+        snr: float(
+            (evaluation.predict_in_noise(model, test, waveforms, snr).argmax(axis=1) == test.targets).mean()
+        )
+        for snr in SNRS
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""data/waveforms.h5, data/features → results/examples: one clip of each label, as pictures and sounds."""
+"""data: clips.csv, waveforms.h5, features → results/examples: a clip of each label, seen and heard."""
 
 from pathlib import Path
 from typing import Any
 
 from pipeline import params
+from pipeline.corpus import clips
 from pipeline.errors import run
 from pipeline.files import atomic_write
 from pipeline.progress import Progress
@@ -16,14 +17,16 @@ def main() -> None:
     settings = params.read("examples", examples.Examples)
     names = params.read("features", dict[str, Any])
     waveforms = open_current(Path("data/waveforms.h5"), None)
+    label_of = {clip.clip: clip.label for clip in clips.read(Path("data/clips.csv"))}
+    labels = [label_of[clip] for clip in waveforms.clips]
     features = [
         open_current(Path(f"data/features/{name}.h5"), name, same_clips_as=waveforms) for name in names
     ]
     with (
         atomic_write(Path("results/examples")) as part,
-        Progress(len(waveforms.labels), "clips", "examples") as bar,
+        Progress(len(set(labels)), "clips", "examples") as bar,
     ):
-        for _ in examples.write(part, waveforms, features, settings):
+        for _ in examples.write(part, waveforms, labels, features, settings):
             bar.update(1)
 
 

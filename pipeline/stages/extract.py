@@ -1,4 +1,4 @@
-"""data/archive/<dataset> → data/raw/<label>/<file>: unpack the audio files."""
+"""data/archive/<dataset> → data/raw: unpack the audio files, and the tables and lists beside them."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params
-from pipeline.corpus import clips
+from pipeline.corpus import clips, members
 from pipeline.errors import run
 from pipeline.files import atomic_write, read_csv
 from pipeline.report.page import Report, Run, page
@@ -29,6 +29,7 @@ def main() -> None:
         "extract": params.read("extract", section),
         "clips": params.read("clips", section),
         "audio": params.read("audio", section),
+        "task": params.read("task", section),
         "split": params.read("split", section),
         "feature": feature,
         "model": model,
@@ -42,7 +43,7 @@ def main() -> None:
         params=shown,
         clips=clips.read(CLIPS),
         clips_checksum=digests([CLIPS.read_bytes()])[0].tobytes().hex(),
-        splits={row["clip"]: row["split"] for row in read_csv(Path("data/split.csv"))},
+        members=members.read(Path("data/split.csv")),
         rejects=read_csv(Path("data/rejects.csv")),
         waveforms=waveforms,
         feature=open_current(Path(f"data/features/{feature}.h5"), feature, same_clips_as=waveforms),

@@ -1,30 +1,56 @@
-"""data/clips.csv → data/split.csv: split the clips into train, val and test."""
+"""data/clips.csv → data/split.csv: give each clip its label in the task, and its split."""
 
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import clips, splits
-from pipeline.errors import run
+from pipeline.corpus import clips, members, splits
+from pipeline.corpus.clips import Clip
+from pipeline.corpus.splits import Split
+from pipeline.corpus.task import Task, shortages
+from pipeline.errors import PipelineError, run
+
+RAW = Path("data/raw")
 
 
 def main() -> None:
     """Split the clips, and print how many clips of each label are in each split."""
     rows = clips.read(Path("data/clips.csv"))
-    assigned = splits.split(rows, params.read("split", splits.Split))
-    splits.write(Path("data/split.csv"), rows, assigned)
-    print(splits.format_table(rows, assigned))
-    unmatched = sum(clip.speaker == clip.clip for clip in rows)
+    settings = params.read("split", Split)
+    task = params.read("task", Task)
+    lists = _lists(rows, settings) if settings.method == "list" else {}
+    joined = splits.split(rows, settings, task, params.read("clips.recordings", list[str]), lists)
+    members.write(Path("data/split.csv"), joined)
+    print(splits.format_table(rows, joined))
+    for message in shortages(joined, task):
+        print(message)
+    used = [(clip, member) for clip, member in zip(rows, joined, strict=True) if member.label]
+    unmatched = sum(clip.speaker == clip.clip for clip, _ in used)
     if unmatched:
         print(
-            f"{unmatched} of {len(rows)} clips do not match params.yaml: clips.speaker: each counts as its"
-            " own speaker, so one person may be in two splits"
+            f"{unmatched} of {len(used)} clips have no speaker by params.yaml: clips.speaker: each counts as"
+            " its own speaker, so one person may be in two splits"
         )
-    straddling = splits.count_straddling_copies(rows, assigned)
+    straddling = splits.count_straddling_copies(rows, joined)
     if straddling:
         print(
             f"{straddling} recordings have exact copies in more than one split: to keep copies together, set"
             " params.yaml: split.method to stratified"
         )
+
+
+def _lists(rows: list[Clip], settings: Split) -> dict[str, set[str]]:
+    """Return the ids in each list of `settings`. Raises PipelineError if a list names no clip."""
+    lists: dict[str, set[str]] = {}
+    known = {clip.clip for clip in rows}
+    for name, path in settings.lists.items():
+        ids = lists[name] = clips.read_list(RAW, path)
+        if not ids & known:
+            example = f" such as {min(ids)}" if ids else ""
+            raise PipelineError(
+                f"params.yaml: split.lists.{name}, {path}, has {len(ids)} names{example}, but"
+                f" none is a clip, such as {rows[0].clip}: use a list of paths below the archive's top folder"
+            )
+    return lists
 
 
 if __name__ == "__main__":

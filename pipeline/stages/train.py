@@ -1,4 +1,4 @@
-"""data/features/<feature>.h5, data/split.csv → models/model.keras, results/train: train a model."""
+"""data: features/<feature>.h5, waveforms.h5, split.csv → models/model.keras, results/train: train."""
 
 import time
 from functools import partial
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import params
 from pipeline.errors import run
 from pipeline.files import atomic_write
-from pipeline.learning import network, runtime, teacher, timings
+from pipeline.learning import network, noise, runtime, teacher, timings
 from pipeline.learning.batches import limit, load_subset
 from pipeline.learning.fit import fit
 from pipeline.learning.saving import save
@@ -28,6 +28,7 @@ def main() -> None:
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train = limit(load("train"), settings.clips_per_label, settings.seed)
     val = load("val")
+    added = noise.load(settings.augment.noise, train, Path("data/waveforms.h5"))
     description = {
         "labels": train.labels,
         **train.store.params,
@@ -47,7 +48,7 @@ def main() -> None:
         taught_by = teacher.load(settings, train)
     with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
         start = time.monotonic()
-        fit(net, model, (train, val), settings, moments=moments, logs=logs, teacher=taught_by)
+        fit(net, model, (train, val), settings, moments=moments, logs=logs, teacher=taught_by, noise=added)
         seconds = time.monotonic() - start
         save(net, folder / MODEL, description)
     if strategy.extended.should_checkpoint:  # the chief machine

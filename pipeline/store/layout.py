@@ -3,11 +3,10 @@
 ====================  =============================================================================
 `values`              little-endian float32 or float16 (clips, ...), contiguous and without a filter:
                       the rows are in the file as they are in memory, and can be mapped
-`clip`                the clips' ids, `<label>/<file>`, in the order of the rows
+`clip`                the clips' ids, in the order of the rows
 `checksum`            opaque (clips,): the XXH3-128 of each row's bytes
 `source`              opaque (clips,): the XXH3-128 of what each row was computed from. A waveform is
                       computed from an audio file, a feature from a row of waveforms
-attribute `labels`    the labels, sorted
 attribute `params`    what the rows depend on, as JSON with sorted keys: `audio`, and for a feature also
                       `feature`: its name, its parameters, and what it declares of its values
 ====================  =============================================================================
@@ -43,7 +42,6 @@ class Store:
 
     path: Path
     clips: list[str]
-    labels: list[str]
     params: dict[str, Any]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -95,15 +93,12 @@ def _described(path: Path) -> Store:
         values = _dataset(file, "values")
         params = _params(file)
         clips = _text(_read(_dataset(file, "clip")), "clip")
-        labels = _text(_attribute(file, "labels"), "labels")
         checksums, sources = (_digests(_dataset(file, name), name) for name in ("checksum", "source"))
         offset = _offset(values, path, rank=3 if "feature" in params else 2)
         for name, entries in (("clip", len(clips)), ("checksum", len(checksums)), ("source", len(sources))):
             if entries != values.shape[0]:
                 raise _NotAStoreError(f"{name} has {entries} entries, values {values.shape[0]} rows")
-        return Store(
-            path, clips, labels, params, tuple(values.shape), values.dtype, offset, checksums, sources
-        )
+        return Store(path, clips, params, tuple(values.shape), values.dtype, offset, checksums, sources)
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:

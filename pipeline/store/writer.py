@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import parallel
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write, label_of
+from pipeline.files import atomic_write
 from pipeline.progress import Progress
 from pipeline.store.layout import Digests, Rows, Store, digests
 
@@ -138,7 +138,6 @@ def write(
             file["clip"] = np.array(ids, h5py.string_dtype("utf-8", max(map(len, ids))))
             file["checksum"] = entries.checksums[accepted]
             file["source"] = entries.sources[accepted]
-            file.attrs["labels"] = sorted({label_of(clips[index]) for index in accepted})
             file.attrs["params"] = json.dumps(contents.params, sort_keys=True)
     return entries.verdicts
 

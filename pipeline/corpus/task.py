@@ -1,0 +1,119 @@
+"""The task: which labels are told apart, and which clips are unknown words and silence.
+
+The rule is that of `input_data.py`, with which TensorFlow trains on Speech Commands: in each split, clips of
+other labels are drawn as `_unknown_`, and noise as `_silence_`, each a share of the number of clips of the
+words. https://arxiv.org/abs/1804.03209
+"""
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.corpus.members import SILENCE, SPLITS, UNKNOWN, Member
+from pipeline.errors import PipelineError
+from pipeline.params import Section
+
+
+class Task(Section):
+    """The section `task`: the words, and how many unknown clips and how much silence are added to them."""
+
+    words: list[str] | None  # None: all labels
+    unknown: float = Field(ge=0)  # share of the words' clips
+    silence: float = Field(ge=0)  # share of the words' clips
+
+    @model_validator(mode="after")
+    def _words_are_words(self) -> Self:
+        words = self.words or []
+        if self.words == [] or len(set(words)) < len(words):
+            raise ValueError(f"must have words that differ, or null for all labels, has {self.words}")
+        for name, share in ((UNKNOWN, self.unknown), (SILENCE, self.silence)):
+            if share and name in words:
+                raise ValueError(f"must not have {name} among its words, because clips are drawn for it")
+        return self
+
+
+def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] = ()) -> list[str]:
+    """Return the label in the task of clips that have these `labels` in clips.csv.
+
+    A label that is a word stays as it is. Noise becomes `_silence_`, and so do clips that already have that
+    label. All others become `_unknown_`. A label is "" if its clips are left out, because the task has no
+    such class.
+
+    Raises PipelineError if no clip has one of the words, or one of the added classes.
+    """
+    known = sorted(set(labels) - set(noise_labels))
+    added = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
+    words = set(task.words) if task.words is not None else set(known) - set(added)
+    for word in sorted(words - set(known)):
+        near = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
+        raise PipelineError(f"params.yaml: task.words has {word!r}, but no clip has this label; {hint}")
+
+    def to_label(label: str) -> str:
+        if label in words:
+            return label
+        name = SILENCE if label in (SILENCE, *noise_labels) else UNKNOWN
+        return name if name in added else ""
+
+    result = [to_label(label) for label in labels]
+    present = set(result) - {""}
+    for name, key, remedy in (
+        (UNKNOWN, "unknown", "set it to 0, or choose fewer words under task.words"),
+        (SILENCE, "silence", "set it to 0, or name the labels of noise recordings under clips.recordings"),
+    ):
+        if name in added and name not in present:
+            raise PipelineError(f"params.yaml: task.{key} must be 0, because no clip is {name}: {remedy}")
+    if len(present) < 2:
+        raise PipelineError(
+            f"the task has only one label, {next(iter(present), 'none')!r}, but a classifier needs two or"
+            " more: set task in params.yaml, or use an archive with two labels or more"
+        )
+    return result
+
+
+def draw(members: list[Member], task: Task, seed: int) -> list[Member]:
+    """Return `members` with only as many `_unknown_` and `_silence_` clips in each split as `task` says.
+
+    The other ones lose their label. If a split has too few, all are taken.
+    """
+    drawn = list(members)
+    for kind, (label, share) in enumerate(((UNKNOWN, task.unknown), (SILENCE, task.silence))):
+        if not share:
+            continue
+        for number, split in enumerate(SPLITS):
+            wanted = wanted_clips(members, split, task, share)
+            rows = [
+                row for row, member in enumerate(members) if member.label == label and member.split == split
+            ]
+            order = np.random.default_rng([seed, kind, number]).permutation(len(rows))
+            for place in order[wanted:]:
+                drawn[rows[place]] = drawn[rows[place]]._replace(label="")
+    return drawn
+
+
+def wanted_clips(members: Sequence[Member], split: str, task: Task, share: float) -> int:
+    """Return how many clips of an added class a split should have: `share` of its clips of words."""
+    added = {name for name, part in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if part}
+    words = sum(member.split == split and member.label not in ("", *added) for member in members)
+    return math.ceil(share * words)
+
+
+def shortages(members: list[Member], task: Task) -> list[str]:
+    """Return a message for each added class of which a split has fewer clips than `task` says."""
+    counts = Counter((member.label, member.split) for member in members)
+    messages = []
+    for label, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)):
+        if share:
+            short = [
+                f"{counts[label, split]:,} of {wanted:,} in {split}"
+                for split in SPLITS
+                if counts[label, split] < (wanted := wanted_clips(members, split, task, share))
+            ]
+            if short:
+                messages.append(f"there are fewer clips for {label} than task says: {', '.join(short)}")
+    return messages

@@ -21,6 +21,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pipeline.corpus.members import Member
+from pipeline.learning.batches import Subset, select_rows
+from pipeline.store.layout import Store
 from pipeline.store.previous import FOLDER as KEPT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +95,12 @@ def folder(archive: Path, clips: int, *, sample_rate: int = 22050, duration: flo
             yield Path(name)
         finally:
             os.chdir(here)
+
+
+def clips_of(store: Store, rows: Sequence[int] | None = None) -> Subset:
+    """Return the clips of `store` with these `rows`, or all clips. Their labels are their folders."""
+    joined = [Member(clip, clip.partition("/")[0], "train", noise=False) for clip in store.clips]
+    return select_rows(store, joined, range(len(joined)) if rows is None else rows)
 
 
 def stage(command: str) -> None:

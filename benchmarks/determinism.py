@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.common import ROOT, alternate, arguments, compute_best_features, folder, machine
 from pipeline import params
 from pipeline.learning import fit, network, runtime
+from pipeline.learning.preparation import prepare
 from pipeline.learning.settings import Train
 
 MODELS = ("resnet", "speech", "rnn", "cnn", "tcresnet", "dscnn", "bcresnet")
@@ -33,7 +34,8 @@ def side() -> None:
 
     net, clips = untrained(name)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
-    batches = fit.training_batches(clips, settings, network.measure(clips, settings))
+    preparation = prepare(clips, settings, network.measure(clips, settings))
+    batches = fit.training_batches(clips, settings, preparation)
     net.compile(keras.optimizers.AdamW(), keras.losses.CategoricalCrossentropy(from_logits=True))
     for _ in sys.stdin:
         net.fit(batches, shuffle=False, verbose=0)  # the batches are shuffled

@@ -16,6 +16,7 @@ from benchmarks.readers import subset
 from pipeline import params
 from pipeline.learning import fit, network, runtime
 from pipeline.learning.batches import Subset
+from pipeline.learning.preparation import prepare
 from pipeline.learning.settings import Train
 from pipeline.models import Model
 
@@ -36,7 +37,7 @@ def epochs(name: str, train: Subset, rounds: int, batch_size: int) -> dict[str, 
         networks[precision].compile(
             keras.optimizers.AdamW(), keras.losses.CategoricalCrossentropy(from_logits=True)
         )
-    batches = fit.training_batches(train, settings, moments)
+    batches = fit.training_batches(train, settings, prepare(train, settings, moments))
     times: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     for number in range(rounds + 1):
         for precision, net in networks.items():

@@ -17,6 +17,7 @@ from benchmarks.common import (
     alternate,
     arguments,
     best_feature,
+    clips_of,
     compute_best_features,
     folder,
     machine,
@@ -24,7 +25,7 @@ from benchmarks.common import (
 )
 from pipeline import params
 from pipeline.learning import network, runtime
-from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.batches import Subset
 from pipeline.learning.evaluation import predict
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -35,8 +36,7 @@ MODELS = ("resnet", "rnn", "cnn", "tcresnet", "bcresnet", "dscnn", "speech")
 
 def untrained(name: str) -> tuple[Any, Subset]:
     """Return the network `name`, with random or pretrained weights, and all clips as it takes them."""
-    store = describe(Path(f"data/features/{best_feature(name)}.h5"))
-    clips = select_rows(store, list(range(len(store.clips))))
+    clips = clips_of(describe(Path(f"data/features/{best_feature(name)}.h5")))
     settings = params.read("train", Train, overrides=f"models.{name}.train")
     model = params.read_plugin(f"models.{name}", Model)
     return network.build(model, clips, settings, network.measure(clips, settings)), clips

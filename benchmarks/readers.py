@@ -21,10 +21,10 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks.common import arguments, folder, machine, seconds, stage, table
+from benchmarks.common import arguments, clips_of, folder, machine, seconds, stage, table
 from benchmarks.features import RATE, STFT_SHAPE, notebook_stft
 from pipeline import params
-from pipeline.learning.batches import Cache, Subset, batches, select_rows
+from pipeline.learning.batches import Cache, Subset, batches
 from pipeline.models import Model
 from pipeline.store.layout import Rows, describe
 from pipeline.store.writer import Contents, Verdict, Work, write
@@ -40,7 +40,7 @@ def subset(path: Path, seed: int = 0) -> Subset:
     """Return four fifths of a store's clips, drawn at random, as a split's training clips are."""
     store = describe(path)
     chosen = np.random.default_rng(seed).random(len(store.clips)) < SHARE
-    return select_rows(store, np.flatnonzero(chosen).tolist())
+    return clips_of(store, np.flatnonzero(chosen).tolist())
 
 
 def notebook(files: list[str], batch_size: int) -> tf.data.Dataset:

@@ -21,6 +21,7 @@ from benchmarks.common import (
     alternate,
     arguments,
     best_feature,
+    clips_of,
     compute_best_features,
     folder,
     machine,
@@ -47,7 +48,7 @@ def export(name: str, net: Any, *formats: Format) -> None:
     audio = waveforms.params["audio"]
     description = Description.model_validate(
         {
-            "labels": waveforms.labels,
+            "labels": clips_of(waveforms).labels,
             "audio": audio,
             "feature": {"name": best_feature(name), "params": feature.model_dump()},
             "model": {"name": name, "params": model.model_dump(by_alias=True)},

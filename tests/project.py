@@ -25,6 +25,7 @@ SMALL = {
     "datasets.demo.labels": ["go", "stop", "yes"],
     "datasets.demo.voices": 8,
     "datasets.demo.clips_per_label": 8,
+    "datasets.demo.noise_seconds": 10.0,
     "models.rnn.units": 4,
     "models.cnn.filters": [2],
     "models.cnn.pool": [[2, 2]],

@@ -1,17 +1,21 @@
-"""`python -m pipeline check`: find every mistake in params.yaml at once."""
+"""`python -m pipeline check`: find every mistake in params.yaml at once, and try the section `clips`."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.commands import parser
-from pipeline.corpus.archive import Archive, Unpacking
+from pipeline.corpus import clips
+from pipeline.corpus.archive import Archive, Unpacking, local_path, opened
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Naming
 from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
+from pipeline.corpus.task import Task
 from pipeline.errors import PipelineError
 from pipeline.features import Feature
-from pipeline.learning import teacher
+from pipeline.learning import noise, teacher
 from pipeline.learning.settings import Train
 from pipeline.models import Model
 from pipeline.params import FILE, check, check_plugin, load, project, unknown
@@ -23,6 +27,7 @@ SECTIONS: dict[str, Any] = {
     "extract": Unpacking,
     "clips": Naming,
     "audio": Audio,
+    "task": Task,
     "split": Split,
     "train": Train,
     "export": Export,
@@ -36,12 +41,56 @@ PLUGINS: dict[str, Any] = {"features": Feature, "models": Model}
 
 def main(arguments: Sequence[str]) -> None:
     """Check the whole file. Raises PipelineError with one line per problem."""
-    parser("check").parse_args(arguments)
+    options = parser("check")
+    options.add_argument(
+        "--clips",
+        action="store_true",
+        help="list the labels and speakers that `clips` gives, from the names of the files in the archive",
+    )
+    show_clips = options.parse_args(arguments).clips
     params = load()
     problems = problems_in(params)
     if problems:
         raise PipelineError("\n".join(problems))
+    if show_clips:
+        print(clips_in_archive(params))
+        return
     print(f"{FILE}: no mistakes; dataset {params['dataset']}, {params['feature']} → {params['model']}")
+
+
+def clips_in_archive(params: dict[str, Any]) -> str:
+    """Return a table of the labels in the chosen archive: how many clips and speakers each has.
+
+    Only the archive's list of files is read, and the table in it if there is one.
+
+    Raises:
+        PipelineError: the archive is not here yet, or as `pipeline.corpus.archive.opened` and
+            `pipeline.corpus.clips.origins`.
+    """
+    name, naming = params["dataset"], Naming(**params["clips"])
+    url = params["datasets"][name].get("url")
+    path = (local_path(url) if url is not None else None) or Path("data/archive", name)
+    if not path.exists():
+        raise PipelineError(f"{path} is missing: run dvc repro download")
+    with opened(path, Unpacking(**params["extract"])) as contents:
+        origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
+    labels = Counter(origin.label for origin in origins.clips.values())
+    known = [(clip, origin) for clip, origin in origins.clips.items() if origin.speaker != clip]
+    speakers = Counter(label for label, _ in {(origin.label, origin.speaker) for _, origin in known})
+    width = max(len("label"), *map(len, labels))
+    lines = [f"{path}: {len(origins.clips):,} clips", f"{'label':<{width}}   clips  speakers  such as"]
+    for label in sorted(labels):
+        example = next(clip for clip, origin in origins.clips.items() if origin.label == label)
+        pieces = " (cut into pieces)" if label in naming.recordings else ""
+        lines.append(f"{label:<{width}}{labels[label]:>8,}{speakers[label]:>10,}  {example}{pieces}")
+    unknown = len(origins.clips) - len(known)
+    everyone = len({origin.speaker for _, origin in known})
+    lines.append(f"{everyone:,} speakers; {unknown:,} clips have none, and count as their own speaker")
+    splits = Counter(origin.given_split for origin in origins.clips.values())
+    if set(splits) != {""}:
+        named = (f"{split or 'none'} {count:,}" for split, count in sorted(splits.items()))
+        lines.append(f"given splits: {', '.join(named)}")
+    return "\n".join([*lines, *clips.differences(origins, naming.table)])
 
 
 def problems_in(params: dict[str, Any]) -> list[str]:
@@ -98,7 +147,13 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
         known = ", ".join(params["features"])
         problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {used!r}")
     if train is not None:
-        problems += _problems_of_teacher(train)
+        problems += _problems_of_files(train)
+        noisy = train.augment.noise.changes_waveforms
+        if noisy and type(Feature.restore(feature)).graph is Feature.graph:
+            problems.append(
+                f"{FILE}: train.augment.noise needs a feature with a `graph`, but {params['feature']} has"
+                " none: choose another feature, or set probability and gain to 0"
+            )
     dataset = params["dataset"]
     if dataset != "demo" and params["datasets"][dataset]["url"] is None:
         problems.append(
@@ -107,11 +162,19 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _problems_of_teacher(train: Train) -> list[str]:
-    try:
-        teacher.find(train)
-    except PipelineError as error:
-        # A teammate without the file can still download what it taught.
-        missing = train.teacher is not None and not (project() / train.teacher).exists()
-        return [] if missing and train.teacher_md5 is not None else [str(error)]
-    return []
+def _problems_of_files(train: Train) -> list[str]:
+    """Return the problems of the teacher and of the folder of noise."""
+    settings = train.augment.noise
+    problems = []
+    for find, path, md5 in (
+        (lambda: teacher.find(train), train.teacher, train.teacher_md5),
+        (lambda: noise.find(settings), settings.folder, settings.folder_md5),
+    ):
+        try:
+            find()
+        except PipelineError as error:
+            # A teammate without the file can still download what was trained with it.
+            missing = path is not None and not (project() / path).exists()
+            if not missing or md5 is None:
+                problems.append(str(error))
+    return problems

@@ -136,6 +136,11 @@ def _copy(url: str, path: Path, key: str) -> None:
     shutil.copyfile(source, path)
 
 
+def local_path(url: str) -> Path | None:
+    """Return the path that `url` is, or None if it is an http(s) URL."""
+    return None if _scheme(url) in ("http", "https") else _local_path(url)
+
+
 def _local_path(url: str) -> Path:
     text = unquote(urlparse(url).path) if _scheme(url) == "file" else url
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - keeps an unknown ~user as it is

@@ -95,7 +95,7 @@ class Clip(NamedTuple):
 def find(folder: Path) -> list[str]:
     """Return the ids of the clips in `folder`, their paths in it, sorted by code point.
 
-    Raises PipelineError if there are no clips, or if a name is not UTF-8.
+    Raises PipelineError if there are no clips, if one is no file, or if a name is not UTF-8.
     """
     advice = "run dvc repro extract"
     if not folder.is_dir():
@@ -103,7 +103,11 @@ def find(folder: Path) -> list[str]:
     ids = []
     for place, _, names in os.walk(folder):
         parts = Path(place).relative_to(folder).parts
-        ids += ["/".join((*parts, name)) for name in names if is_clip((*parts, name))]
+        for name in names:
+            if is_clip((*parts, name)):
+                if not Path(place, name).is_file():
+                    raise PipelineError(f"{place}/{name} is not a file: {advice}")
+                ids.append("/".join((*parts, name)))
     if not ids:
         raise PipelineError(f"{folder} contains no clips: {advice}")
     for clip in ids:

@@ -26,7 +26,7 @@ TOP = "mini_speech_commands"
 README = f"""# {TOP}, synthetic
 
 A stand-in for the data set of that name, in its form: <label>/<speaker>_nohash_<take>.wav, one word each,
-16 kHz mono, at most 1 s.
+16 kHz mono, at most 1 s. _background_noise_ has longer recordings of noise.
 
 The clips are synthetic, no person was recorded: espeak-ng spoke them, a text-to-speech program under
 GPL-3.0-or-later (https://github.com/espeak-ng/espeak-ng). A speaker is one of its voices in one of its
@@ -38,6 +38,10 @@ EXTRAS = {
     f"{TOP}/.DS_Store": b"\x00\x00\x00\x01Bud1\x00",
     f"{TOP}/README.md": README.encode(),
 }
+
+# Recordings of noise, and by how many times 6 dB its power falls per octave.
+NOISES = {"white_noise.wav": 0.0, "pink_noise.wav": 0.5, "brown_noise.wav": 1.0}
+NOISE_RMS = 0.1  # of full scale
 
 # Constants of espeak-ng's speak_lib.h.
 ESPEAK_SAMPLE_RATE = 22_050  # Hz
@@ -53,6 +57,7 @@ class Demo(Section):
     clips_per_label: int = Field(ge=1)
     min_snr: float = Field(ge=-40, le=100)  # dB
     max_snr: float = Field(ge=-40, le=100)  # dB
+    noise_seconds: float = Field(ge=0)  # length of each recording of noise
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -87,6 +92,7 @@ def write(demo: Demo, path: Path) -> None:
         PipelineError: espeak-ng is not installed, or it fails.
     """
     takes = {take.path: take for take in _takes(demo, _voices()[: demo.voices])}
+    others = {**EXTRAS, **_recordings(demo)}
     # espeak-ng has one global state for all threads, and other machines may lack it.
     spoken = each(partial(_clip, demo=demo), [takes[name] for name in sorted(takes)], isolated=True)
     with (
@@ -94,14 +100,34 @@ def write(demo: Demo, path: Path) -> None:
         zipfile.ZipFile(part, "w") as archive,
         Progress(len(takes), "clips", "speak") as progress,
     ):
-        for name in sorted([*EXTRAS, *takes]):
+        for name in sorted([*others, *takes]):
             entry = zipfile.ZipInfo(name)  # dated 1980-01-01, not compressed
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # as on Unix, on every system
             if name in takes:
                 archive.writestr(entry, next(spoken))
                 progress.update(1)
             else:
-                archive.writestr(entry, EXTRAS[name])
+                archive.writestr(entry, others[name])
+
+
+def _recordings(demo: Demo) -> dict[str, bytes]:
+    """Return the WAV files of noise, by their paths in the archive."""
+    samples = round(demo.noise_seconds * SAMPLE_RATE)
+    if not samples:
+        return {}
+    return {
+        f"{TOP}/_background_noise_/{name}": _wav(
+            NOISE_RMS * _noise(_generator(demo.seed, name), samples, slope)
+        )
+        for name, slope in NOISES.items()
+    }
+
+
+def _wav(waveform: NDArray[np.float64]) -> bytes:
+    file = io.BytesIO()
+    clipped = np.clip(np.round(32767 * waveform), -32768, 32767).astype(np.int16)
+    soundfile.write(file, clipped, SAMPLE_RATE, format="WAV")
+    return file.getvalue()
 
 
 def _voices() -> list[str]:
@@ -149,9 +175,7 @@ def _clip(take: Take, demo: Demo) -> bytes:
     waveform = _noise(random, samples) * _rms(word) * 10 ** (-snr / 20)
     waveform[start : start + len(word)] += word
     waveform *= 10 ** (random.uniform(-20, -1) / 20) / np.abs(waveform).max()  # peak in dB of full scale
-    file = io.BytesIO()
-    soundfile.write(file, np.round(32767 * waveform).astype(np.int16), SAMPLE_RATE, format="WAV")
-    return file.getvalue()
+    return _wav(waveform)
 
 
 def _speak(take: Take, *, rate: int, pitch: int, pitch_range: int) -> NDArray[np.float32]:
@@ -212,11 +236,15 @@ def _trim(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     return waveform[loud[0] : loud[-1] + 1]
 
 
-def _noise(random: np.random.Generator, samples: int) -> NDArray[np.float64]:
-    """Return noise of RMS 1, whose power falls by 0 (white) to 6 dB (brown) per octave above 60 Hz."""
+def _noise(random: np.random.Generator, samples: int, slope: float | None = None) -> NDArray[np.float64]:
+    """Return noise of RMS 1, whose power falls by `slope` times 6 dB per octave above 60 Hz.
+
+    A slope of 0 is white, and 1 is brown. Without one, it is drawn between them.
+    """
     spectrum = np.fft.rfft(random.standard_normal(samples))
     frequencies = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
-    noise = np.fft.irfft(spectrum * np.maximum(frequencies, 60) ** -random.uniform(0, 1), samples)
+    drawn = random.uniform(0, 1) if slope is None else slope
+    noise = np.fft.irfft(spectrum * np.maximum(frequencies, 60) ** -drawn, samples)
     return noise / _rms(noise)
 
 

@@ -106,8 +106,7 @@ def split(
     ]
     members = draw(members, task, settings.seed)
     pairs = [(member.label, member.split) for member in members if member.label]
-    remedy = f"{_remedy(settings)}, or add clips with this label"
-    _check_labels(pairs, SPLITS, remedy)
+    _check_labels(pairs, SPLITS, _remedy(settings))
     return members
 
 
@@ -126,7 +125,7 @@ def _by_method(clips: list[Clip], settings: Split, lists: Mapping[str, Collectio
                 known = ", ".join(sorted({other.given_split for other in clips} - {""})) or "nothing"
                 raise PipelineError(
                     f"params.yaml: split.given has no split for {names.count(None)} of {len(clips)} clips,"
-                    f" such as {clip.clip}, whose given split is {clip.given_split!r}; the clips have {known}:"
+                    f" such as {clip.clip}, whose given split is {clip.given_split!r}; others have {known}:"
                     " correct split.given, and clips.split or clips.table.split, which say where the archive"
                     " names its splits"
                 )
@@ -159,13 +158,16 @@ def _by_list(clips: list[Clip], lists: Mapping[str, Collection[str]]) -> list[st
 def _remedy(settings: Split) -> str:
     match settings.method:
         case "stratified":
-            return "change split.seed, split.train, split.val or split.test in params.yaml"
+            return (
+                f"add {settings.group_by}s with this label, or change split.seed, split.train, split.val or"
+                " split.test in params.yaml"
+            )
         case "hash":
-            return "set split.method to stratified, or change split.val or split.test in params.yaml"
+            return "set split.method to stratified in params.yaml, or change split.val or split.test"
         case "given":
-            return "set split.method to stratified, or correct split.given in params.yaml"
+            return "set split.method to stratified in params.yaml, or correct split.given"
         case "list":
-            return "set split.method to stratified, or correct split.lists in params.yaml"
+            return "set split.method to stratified in params.yaml, or correct split.lists"
 
 
 def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> list[int]:

@@ -11,9 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.corpus import clips
-from pipeline.corpus.clips import Clip
-from pipeline.files import label_of
 from pipeline.store.layout import describe, digests
+from tests.corpus.make import make_clip
 from tests.project import pipeline
 from tests.store.make import make_store
 
@@ -25,7 +24,7 @@ PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "params": {"n
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, params=PARAMS)
-    clips.write(tmp_path / "data/clips.csv", [Clip(clip, label_of(clip), "s", 1, 1, "m") for clip in CLIPS])
+    clips.write(tmp_path / "data/clips.csv", [make_clip(clip) for clip in CLIPS])
     with (tmp_path / "params.yaml").open("w") as file:
         YAML().dump({"audio": {"sample_rate": 8000}, "features": {"x": {"n": 3}}}, file)
     return tmp_path
@@ -89,7 +88,7 @@ def _lose_a_clip(folder: Path) -> None:
 
 def _gain_a_clip(folder: Path) -> None:
     path = folder / "data/clips.csv"
-    clips.write(path, [*clips.read(path), Clip("yes/z.wav", "yes", "s", 1, 1, "m")])
+    clips.write(path, [*clips.read(path), make_clip("yes/z.wav")])
 
 
 def _hold_another_feature(folder: Path) -> None:

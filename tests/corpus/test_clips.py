@@ -1,42 +1,201 @@
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from pipeline.corpus import clips
-from pipeline.corpus.clips import Clip, Naming
+from pipeline.corpus.clips import Clip, Naming, Origin, Origins, Table
 from pipeline.errors import PipelineError
+from tests.project import ROOT
 
-NAMING = Naming(speaker="^(.+?)_nohash_")
+DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))["clips"]
+NO_TABLE = DEFAULTS["table"]
+
+
+def _naming(**changes: Any) -> Naming:
+    """Return the section `clips` of the committed params.yaml, changed."""
+    return Naming(**{**DEFAULTS, **changes, "table": {**NO_TABLE, **changes.get("table", {})}})
+
+
+def _origins(ids: list[str], naming: Naming, **tables: str) -> Origins:
+    """Return the origins of the clips in an archive with these tables, whose names here have no `.`."""
+
+    def read_table(name: str) -> bytes:
+        return tables[name.partition(".")[0].replace("/", "_")].encode()
+
+    return clips.origins(ids, naming, read_table)
+
+
+# ------------------------------------------------------------------------------------------ published forms
+
+
+def test_folders_of_labels() -> None:
+    """Speech Commands: the folder is the label, and the speaker precedes `_nohash_`, also in `_unknown_`."""
+    ids = [
+        "yes/0a7c2a8d_nohash_0.wav",
+        "_unknown_/backward_0c540988_nohash_0.wav.wav",
+        "_silence_/1024.wav",
+        "_background_noise_/running_tap.wav",
+    ]
+    assert _origins(ids, _naming()).clips == {
+        ids[0]: Origin("yes", "0a7c2a8d", ""),
+        ids[1]: Origin("_unknown_", "0c540988", ""),
+        ids[2]: Origin("_silence_", ids[2], ""),
+        ids[3]: Origin("_background_noise_", ids[3], ""),
+    }
+
+
+def test_names_that_tell() -> None:
+    """Free Spoken Digit Dataset: label and speaker are parts of the file's name."""
+    ids = [f"recordings/{digit}_{who}_{n}.wav" for digit in "07" for who in ("jackson", "theo") for n in "01"]
+    naming = _naming(label=r"(\d)_\w+_\d+\.wav$", speaker=r"\d_([a-z]+)_")
+    origins = _origins(ids, naming).clips
+    assert origins["recordings/7_jackson_1.wav"] == Origin("7", "jackson", "")
+    assert Counter(origin.label for origin in origins.values()) == {"0": 4, "7": 4}
+
+
+def test_folds_with_numbers() -> None:
+    """UrbanSound8K: the label is a number in the name, the recording a group, and the fold a given split."""
+    ids = ["audio/fold5/100032-3-0-0.wav", "audio/fold10/100263-2-0-117.wav"]
+    by_name = _naming(label=r"/\d+-(\d+)-", speaker=r"/(\d+)-", split=r"fold(\d+)/")
+    assert _origins(ids, by_name).clips == {
+        ids[0]: Origin("3", "100032", "5"),
+        ids[1]: Origin("2", "100263", "10"),
+    }
+    table = "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
+    table += "100032-3-0-0.wav,100032,0.0,0.3,1,5,3,dog_bark\n"
+    table += "100263-2-0-117.wav,100263,58.5,62.5,1,10,2,children_playing\n"
+    by_table = _naming(
+        table={
+            "path": "metadata/UrbanSound8K.csv",
+            "file": "slice_file_name",
+            "label": "class",
+            "speaker": "fsID",
+            "split": "fold",
+        }
+    )
+    assert _origins(ids, by_table, metadata_UrbanSound8K=table).clips == {
+        ids[0]: Origin("dog_bark", "100032", "5"),
+        ids[1]: Origin("children_playing", "100263", "10"),
+    }
+
+
+def test_a_csv_beside_a_flat_folder() -> None:
+    """ESC-50: meta/esc50.csv has the file's name, the category, and the fold."""
+    ids = ["audio/1-100032-A-0.wav", "audio/5-9032-A-0.wav"]
+    table = "filename,fold,target,category,esc10,src_file,take\n"
+    table += "1-100032-A-0.wav,1,0,dog,True,100032,A\n5-9032-A-0.wav,5,0,cat,True,9032,A\n"
+    naming = _naming(
+        table={
+            "path": "meta/esc50.csv",
+            "file": "filename",
+            "label": "category",
+            "speaker": "src_file",
+            "split": "fold",
+        }
+    )
+    assert _origins(ids, naming, meta_esc50=table).clips == {
+        ids[0]: Origin("dog", "100032", "1"),
+        ids[1]: Origin("cat", "9032", "5"),
+    }
+
+
+def test_a_tsv_with_quotes() -> None:
+    """Common Voice: a TSV names some of the clips, and quotes in it are text. The others are left out."""
+    ids = [f"en/clips/common_voice_en_{n}.mp3" for n in range(4)]
+    table = "client_id\tpath\tsentence\tup_votes\n"
+    table += 'a1\tcommon_voice_en_0.mp3\t"yes\t2\nb2\tcommon_voice_en_2.mp3\tno\t3\n'
+    table += "b2\tcommon_voice_en_9.mp3\tno\t3\n"
+    columns = {"file": "path", "label": "sentence", "speaker": "client_id"}
+    naming = _naming(table={"path": "en/validated.tsv", **columns})
+    found = _origins(ids, naming, en_validated=table)
+    assert found.clips == {ids[0]: Origin('"yes', "a1", ""), ids[2]: Origin("no", "b2", "")}
+    assert clips.differences(found, naming.table) == [
+        "2 clips are not in en/validated.tsv and are left out, such as en/clips/common_voice_en_1.mp3",
+        "1 files of en/validated.tsv are not in the archive, such as common_voice_en_9.mp3",
+    ]
+
+
+# ----------------------------------------------------------------------------------------- what fits nothing
+
+
+def test_a_pattern_that_fits_not_all_clips_is_an_error() -> None:
+    """The message has three paths, the pattern, and the labels that it finds in the other clips."""
+    ids = [f"recordings/{n}.wav" for n in range(5)] + ["a/7_x.wav", "a/9_x.wav"]
+    with pytest.raises(PipelineError) as error:
+        _origins(ids, _naming(label=r"/(\d)_"))
+    assert str(error.value).splitlines()[:5] == [
+        "params.yaml: clips.label, '/(\\\\d)_', gives no label to 5 of 7 clips, such as",
+        "  recordings/0.wav",
+        "  recordings/1.wav",
+        "  recordings/2.wav",
+        str(error.value).splitlines()[4],
+    ]
+    assert "In the others it finds 2 labels: 7, 9: correct clips.label" in str(error.value)
+    with pytest.raises(PipelineError, match="It finds no label at all"):
+        _origins(ids, _naming(label="(x)y"))
 
 
 @pytest.mark.parametrize(
-    ("clip", "speaker"),
+    ("changes", "table", "message"),
     [
-        ("yes/0a7c2a8d_nohash_0.wav", "0a7c2a8d"),
-        ("yes/anna_nohash_1_nohash_2.wav", "anna"),
-        ("a_nohash_b/clip.wav", "a_nohash_b/clip.wav"),
-        ("yes/_nohash_0.wav", "yes/_nohash_0.wav"),
+        ({"file": "name"}, "file,label\nx,y\n", r"clips\.table\.file must be one of the columns of t\.csv"),
+        (
+            {"label": "class"},
+            "file,label\nx,y\n",
+            r"clips\.table\.label must be one of .* file, label, is 'c",
+        ),
+        (
+            {},
+            "file,label\nz.wav,y\n",
+            r"no clip is in t\.csv, .* example, z\.wav; clips are a/x\.wav, b",
+        ),
+        ({}, "file,label\nx.wav,y\n", r"x\.wav in t\.csv fits a/x\.wav and b/x\.wav, expected one clip"),
+        ({}, "file,label\na/x.wav,y\n./a/x.wav,z\n", r"a/x\.wav in t\.csv is there twice"),
+        ({}, "file,label\na/x.wav,y\nb/x.wav, \n", r"the column label of the table gives no label to 1 of 2"),
+        ({}, "file,label\n\udcff", r"t\.csv is not a table in UTF-8"),
     ],
 )
-def test_the_speaker_is_found_in_the_files_name(clip: str, speaker: str) -> None:
-    """The text of the group is the speaker. A clip whose file name has none has its id as its speaker."""
-    assert clips.speaker(clip, NAMING) == speaker
+def test_a_table_that_does_not_fit_is_an_error(changes: dict[str, str], table: str, message: str) -> None:
+    """Wrong columns, ambiguous names, files twice and missing labels are named, with what to change."""
+    naming = _naming(table={"path": "t.csv", "file": "file", "label": "label", **changes})
+    with pytest.raises(PipelineError, match=message):
+        clips.origins(["a/x.wav", "b/x.wav"], naming, lambda _: table.encode(errors="surrogateescape"))
+
+
+def test_a_whole_path_in_a_table_names_one_clip() -> None:
+    """A path that is a clip's id means that clip, even if another clip's path ends with it."""
+    naming = _naming(table={"path": "t.csv", "file": "file"})
+    assert list(_origins(["a/x.wav", "b/a/x.wav"], naming, t="file\na/x.wav\n").clips) == ["a/x.wav"]
 
 
 @pytest.mark.parametrize("pattern", ["(", "no group", "(two)(groups)"])
 def test_a_pattern_must_have_one_group(pattern: str) -> None:
     """A pattern that does not compile, or has no group or two, is refused."""
-    with pytest.raises(ValidationError):
-        Naming(speaker=pattern)
+    for name in ("label", "speaker", "split"):
+        with pytest.raises(ValidationError):
+            _naming(**{name: pattern})
+
+
+def test_a_table_needs_a_path_and_files() -> None:
+    """Columns without a path, and a path without the column of the files, are refused."""
+    for changes in ({"label": "x"}, {"path": "t.csv"}):
+        with pytest.raises(ValidationError, match="must have"):
+            Table(**{**NO_TABLE, **changes})
+
+
+# -------------------------------------------------------------------------------------------------- clips.csv
 
 
 def test_clips_are_sorted_by_id(tmp_path: Path) -> None:
-    """Whole ids are sorted by code point, so `a b/2.wav` comes before `a/3.wav`."""
-    for clip in ("b/1.wav", "a b/2.wav", "a/3.wav", "B/4.wav"):
+    """Whole ids are sorted by code point, so `a b/2.wav` comes before `a/3.wav`. Tables are not clips."""
+    for clip in ("b/1.wav", "a b/2.wav", "a/3.wav", "B/4.wav", "a/deep/5.wav", "a/6.csv", "7.wav"):
         (tmp_path / clip).parent.mkdir(exist_ok=True)
         (tmp_path / clip).touch()
-    assert clips.find(tmp_path) == ["B/4.wav", "a b/2.wav", "a/3.wav", "b/1.wav"]
+    assert clips.find(tmp_path) == ["7.wav", "B/4.wav", "a b/2.wav", "a/3.wav", "a/deep/5.wav", "b/1.wav"]
 
 
 def test_no_clips_are_an_error(tmp_path: Path) -> None:
@@ -46,9 +205,17 @@ def test_no_clips_are_an_error(tmp_path: Path) -> None:
 
 
 def test_clips_csv_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """clips.csv has six columns, and a file name with quotes and commas is read back unchanged."""
-    rows = [Clip('nö/a,"b".wav', "nö", "x", 16000, 12345, "0" * 32)]
+    """clips.csv has seven columns, and a file name with quotes and commas is read back unchanged."""
+    rows = [Clip('nö/a,"b".wav', "nö", "x", "fold 1", 16000, 12345, "0" * 32)]
     clips.write(tmp_path / "clips.csv", rows)
     assert clips.read(tmp_path / "clips.csv") == rows
     header = (tmp_path / "clips.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert header == "clip,label,speaker,sample_rate,samples,md5"
+    assert header == "clip,label,speaker,given_split,sample_rate,samples,md5"
+
+
+def test_lists_are_read_with_any_line_ends(tmp_path: Path) -> None:
+    """A list may have Windows line ends, a byte order mark, and empty lines. A missing one is an error."""
+    (tmp_path / "val.txt").write_bytes("\ufeffyes/a.wav\r\n./no/b.wav\r\n\r\n".encode())
+    assert clips.read_list(tmp_path, "val.txt") == {"yes/a.wav", "no/b.wav"}
+    with pytest.raises(PipelineError, match=r"no 'list\.txt' in the archive, .* lists: val\.txt: correct"):
+        clips.read_list(tmp_path, "list.txt")

@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError
 from tests.project import ROOT
 
 TOP = "mini_speech_commands"
+NOISE = "_background_noise_"
 
 
 def parameters(**changes: Any) -> Demo:
@@ -30,6 +31,7 @@ def parameters(**changes: Any) -> Demo:
         "clips_per_label": 40,
         "min_snr": 5.0,
         "max_snr": 30.0,
+        "noise_seconds": 2.5,
         "seed": 0,
     }
     return Demo(**{**section, **changes})
@@ -41,7 +43,7 @@ def entries(path: Path) -> dict[str, bytes]:
 
 
 def clips(content: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data for name, data in content.items() if name.endswith(".wav")}
+    return {name: data for name, data in content.items() if name.endswith(".wav") and NOISE not in name}
 
 
 def waveform(data: bytes) -> NDArray[np.float64]:
@@ -79,7 +81,7 @@ def test_the_archive_has_the_form_of_the_published_one(archive: Path) -> None:
     assert {info.date_time for info in infos} == {(1980, 1, 1, 0, 0, 0)}
     assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
     content = entries(archive)
-    others = content.keys() - clips(content).keys()
+    others = {name for name in content.keys() - clips(content).keys() if NOISE not in name}
     assert others == {f"__MACOSX/{TOP}/._.DS_Store", f"{TOP}/.DS_Store", f"{TOP}/README.md"}
     assert "synthetic" in content[f"{TOP}/README.md"].decode()
     assert Counter(name.split("/")[1] for name in clips(content)) == {"up": 40, "down": 40}
@@ -210,6 +212,23 @@ def test_bad_parameters_are_refused(changes: dict[str, Any], message: str) -> No
     """Labels must be different words, since they become folders, and ranges must not be empty."""
     with pytest.raises(ValidationError, match=message):
         parameters(**changes)
+
+
+def test_recordings_of_noise_differ_in_color(archive: Path) -> None:
+    """There are white, pink and brown noise, of the configured length, each darker than the one before.
+
+    A length of 0 leaves them out.
+    """
+    recordings = {name: waveform(data) for name, data in entries(archive).items() if NOISE in name}
+    assert {len(samples) for samples in recordings.values()} == {40_000}
+    shares = []
+    for color in ("white", "pink", "brown"):
+        power = np.abs(np.fft.rfft(recordings[f"{TOP}/{NOISE}/{color}_noise.wav"])) ** 2
+        shares.append(power[: len(power) // 8].sum() / power.sum())
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(1 / 8, abs=0.02)
+    demo.write(parameters(noise_seconds=0.0), archive.with_name("quiet"))
+    assert not [name for name in entries(archive.with_name("quiet")) if NOISE in name]
 
 
 def test_the_committed_lock_has_the_md5_of_this_archive(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Makes what the tests of training share: small clips, a store of them, settings, and models."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.members import Member
 from pipeline.learning import network, runtime
 from pipeline.learning.augmentation import Augment
 from pipeline.learning.batches import Subset, select_rows
 from pipeline.learning.fit import fit
+from pipeline.learning.noise import NoiseSettings
 from pipeline.learning.saving import save
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -20,7 +23,7 @@ from pipeline.models.resnet import ResNet
 from pipeline.models.rnn import RNN
 from pipeline.models.speech import FEATURE, Speech
 from pipeline.models.tcresnet import TCResNet
-from pipeline.store.layout import Rows, describe
+from pipeline.store.layout import Rows, Store, describe
 from tests.store.make import make_store
 
 FRAMES, BINS = 12, 40
@@ -35,6 +38,7 @@ PARAMS: dict[str, Any] = {
         "frame_times": {"first": 0, "step": 0.1},
     },
 }
+NO_NOISE = NoiseSettings(probability=0.0, min_snr=0.0, max_snr=20.0, gain=0.0, folder=None, folder_md5=None)
 NO_AUGMENT = Augment(
     time_shift=0.0,
     time_stretch=0.0,
@@ -44,6 +48,7 @@ NO_AUGMENT = Augment(
     frequency_masks=0,
     frequency_mask=0,
     mixup=0.0,
+    noise=NO_NOISE,
 )
 TRAIN = Train(
     seed=0,
@@ -92,6 +97,7 @@ LIVELY = TRAIN.model_copy(
             frequency_masks=1,
             frequency_mask=3,
             mixup=0.3,
+            noise=NO_NOISE,
         ),
     }
 )
@@ -134,8 +140,14 @@ def make_subsets(folder: Path, bins: int = BINS) -> dict[str, Subset]:
     names = ["train", "train", "train", "val", "test"]
     store = describe(folder / "x.h5")
     return {
-        name: select_rows(store, [row for row in range(120) if names[row % 5] == name]) for name in set(names)
+        name: subset_of(store, [row for row in range(120) if names[row % 5] == name]) for name in set(names)
     }
+
+
+def subset_of(store: Store, indices: Sequence[int] | None = None) -> Subset:
+    """Return the clips of `store` with these rows, or all clips. Their labels are their folders."""
+    joined = [Member(clip, clip.partition("/")[0], "train", noise=False) for clip in store.clips]
+    return select_rows(store, joined, range(len(joined)) if indices is None else indices)
 
 
 def make_speech_subsets(folder: Path) -> dict[str, Subset]:

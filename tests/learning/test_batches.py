@@ -8,8 +8,9 @@ import numpy as np
 import psutil
 import pytest
 
+from pipeline.corpus import members
+from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
-from pipeline.files import write_csv
 from pipeline.learning import batches
 from pipeline.learning.batches import Subset
 from pipeline.store.layout import describe
@@ -26,8 +27,10 @@ def store(tmp_path: Path) -> Path:
     """Return a store of 100 clips with two labels. All values in the row of clip n are n."""
     clips = [f"{'no' if n < 40 else 'yes'}/{n:03}" for n in range(100)]
     make_store(tmp_path / "mfcc.h5", ROWS, clips=clips)
-    rows = [(clip, SPLITS[n % 5]) for n, clip in enumerate(clips)]
-    write_csv(tmp_path / "split.csv", ["clip", "split"], reversed(rows))
+    joined = [
+        Member(clip, clip.partition("/")[0], SPLITS[n % 5], noise=False) for n, clip in enumerate(clips)
+    ]
+    members.write(tmp_path / "split.csv", reversed(joined))
     return tmp_path / "mfcc.h5"
 
 
@@ -47,6 +50,22 @@ def test_the_subset_has_the_clips_of_its_split(store: Path) -> None:
     assert subset.labels == ["no", "yes"]
     assert subset.clips[0] == "no/003"
     assert subset.row_shape == (4, 3)
+
+
+def test_clips_without_a_label_are_left_out(store: Path) -> None:
+    """Only the clips of the task are in a subset, with its labels. Noise is in the subset of its split."""
+    split = store.with_name("split.csv")
+    joined = [
+        member._replace(
+            label="" if member.clip < "no/020" else f"new {member.label}", noise=member.clip < "no/010"
+        )
+        for member in members.read(split)
+    ]
+    members.write(split, joined)
+    subset = _subset(store, "val")
+    assert subset.rows.tolist() == list(range(23, 100, 5))
+    assert subset.labels == ["new no", "new yes"]
+    assert subset.noise.tolist() == [3, 8]
 
 
 def test_a_limit_keeps_that_many_clips_of_each_label(store: Path) -> None:
@@ -81,7 +100,7 @@ def test_batches_of_a_float16_store_are_float32(store: Path, tmp_path: Path) -> 
 
 def test_a_split_of_other_clips_is_refused(store: Path) -> None:
     """If split.csv lacks clips of the store, the message names one and says how many."""
-    write_csv(store.with_name("split.csv"), ["clip", "split"], [("no/000", "train")])
+    members.write(store.with_name("split.csv"), [Member("no/000", "no", "train", noise=False)])
     with pytest.raises(PipelineError, match=r"contain different clips, such as no/001 \(99 in all\)"):
         _subset(store)
 
@@ -151,8 +170,9 @@ def test_pages_are_unmapped_after_use(tmp_path: Path) -> None:
         from pathlib import Path
         from pipeline.learning import batches, runtime
         from pipeline.store.layout import describe
+        from tests.learning.make import subset_of
         runtime.start(0)
-        subset = batches.select_rows(describe(Path(sys.argv[1])), list(range(3000)))
+        subset = subset_of(describe(Path(sys.argv[1])), range(3000))
         import psutil
         process, peak, before = psutil.Process(), 0, 0
         for values, _ in batches.batches(subset, 32, seed=1):

@@ -22,6 +22,26 @@ def test_scores_are_those_counted_by_hand() -> None:
     assert scores["clips"] == 5
 
 
+def test_words_are_scored_apart_from_unknown_clips_and_silence() -> None:
+    """The accuracy on words, and the numbers of other clips taken for a word, are those counted by hand.
+
+    A task without such classes has none of these scores.
+    """
+    labels = ["_silence_", "_unknown_", "no", "yes"]
+    targets = np.array([2, 2, 2, 3, 3, 1, 1, 1, 0, 0])
+    guesses = np.array([2, 2, 3, 3, 1, 2, 3, 0, 0, 1])
+    assert evaluation.score_words(targets, guesses, labels) == {
+        "words_accuracy": 3 / 5,
+        "unknown_as_word": 2,
+        "silence_as_word": 0,
+    }
+    assert evaluation.score_words(targets[:8], guesses[:8], [*labels[1:], "zoo"]).keys() == {
+        "words_accuracy",
+        "unknown_as_word",
+    }
+    assert evaluation.score_words(targets, guesses, list("abcd")) == {}
+
+
 def test_the_interval_is_over_speakers_and_not_over_clips() -> None:
     """Speakers with one clip each give the binomial interval, and so do speakers with ten equal clips each.
 

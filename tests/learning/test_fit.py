@@ -16,6 +16,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.learning import batches, fit, network, saving
 from pipeline.learning.batches import Subset
+from pipeline.learning.preparation import prepare
 from pipeline.learning.settings import Train
 from pipeline.models import Model
 from pipeline.models.cnn import CNN
@@ -36,7 +37,8 @@ pytestmark = pytest.mark.tensorflow
 
 
 def _batches(subset: Subset, settings: Train) -> Any:
-    return fit.training_batches(subset, settings, network.measure(subset, settings))
+    preparation = prepare(subset, settings, network.measure(subset, settings))
+    return fit.training_batches(subset, settings, preparation)
 
 
 @pytest.fixture(scope="module")

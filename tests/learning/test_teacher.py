@@ -10,12 +10,14 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.learning import fit, network, teacher
-from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.batches import Subset
+from pipeline.learning.preparation import prepare
 from pipeline.learning.saving import save
 from pipeline.learning.settings import Train
 from pipeline.learning.teacher import Teacher
+from pipeline.learning.trainee import trainee
 from pipeline.store.layout import describe
-from tests.learning.make import LIVELY, MODELS, PARAMS, TRAIN, build, make_rows, make_subsets
+from tests.learning.make import LIVELY, MODELS, PARAMS, TRAIN, build, make_rows, make_subsets, subset_of
 from tests.store.make import make_store
 
 pytestmark = pytest.mark.tensorflow
@@ -45,6 +47,11 @@ def _swapping(frames: int, bins: int) -> Any:
     return keras.Model(inputs, 20 * keras.ops.stack([dip - burst, burst - dip], axis=1))
 
 
+def _batches(train: Subset, settings: Train, by: Teacher) -> Any:
+    preparation = prepare(train, settings, network.measure(train, settings), teacher=by)
+    return fit.training_batches(train, settings, preparation, teacher=by)
+
+
 @pytest.mark.parametrize("augmented", [False, True])
 def test_student_and_teacher_get_the_same_clips(
     subsets: dict[str, Subset], tmp_path: Path, *, augmented: bool
@@ -55,9 +62,7 @@ def test_student_and_teacher_get_the_same_clips(
     # Frequencies are left out: the 2nd bin of one feature is the 4th of the other.
     augment = LIVELY.augment.model_copy(update={"frequency_warp": 0.0, "frequency_masks": 0})
     settings = LIVELY.model_copy(update={"augment": augment} if augmented else {"augment": TRAIN.augment})
-    dataset = fit.training_batches(
-        train, settings, network.measure(train, settings), teacher=Teacher(None, other)
-    )
+    dataset = _batches(train, settings, Teacher(None, other))
     epochs = [list(dataset), list(dataset)]
     for (own, others), *_ in epochs[0] + epochs[1]:
         np.testing.assert_allclose(others, 2 * own.numpy()[:, :, ::2], rtol=1e-4)
@@ -76,12 +81,11 @@ def test_a_student_believes_its_teacher(subsets: dict[str, Subset], tmp_path: Pa
     by = _swapping(*other.row_shape)
     by.trainable = False
     rows, targets = make_rows()[subsets["test"].rows], subsets["test"].targets
-    moments = network.measure(subsets["train"], TRAIN)
-    batches = fit.training_batches(subsets["train"], TRAIN, moments, teacher=Teacher(by, other))
+    batches = _batches(subsets["train"], TRAIN, Teacher(by, other))
     accuracies = []
     for weight in (1.0, 0.1):
         net = build(MODELS["cnn"], subsets["train"], TRAIN)
-        trained = teacher.taught(net, by, weight)
+        trained = trainee(net, by, weight)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         trained.compile(keras.optimizers.Adam(0.01), loss)
         trained.fit(batches, epochs=12, verbose=0)
@@ -198,7 +202,7 @@ def test_a_teacher_for_other_clips_is_an_error(
         teacher.load(_settings(file), other)
     clips = [f"{'abc'[number % 3]}/{number}" for number in range(120)]
     make_store(tmp_path / "three.h5", make_rows(), clips=clips, params=PARAMS)
-    three = select_rows(describe(tmp_path / "three.h5"), range(120))
+    three = subset_of(describe(tmp_path / "three.h5"))
     with pytest.raises(PipelineError, match=r"returns 2 logits, expected 12 x 40.* and 3, the number of"):
         teacher.load(_settings(file), three)
 

@@ -13,11 +13,11 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.features.logmel import LogMel
 from pipeline.files import read_csv
-from pipeline.learning.batches import Subset, select_rows
+from pipeline.learning.batches import Subset
 from pipeline.serving.export import PATHS, Export, Format
 from pipeline.stages.export import Trained, _compared
 from pipeline.store.layout import describe
-from tests.learning.make import MODELS, PARAMS
+from tests.learning.make import MODELS, PARAMS, subset_of
 from tests.project import Project
 from tests.serving import make
 from tests.store.make import make_store
@@ -100,7 +100,7 @@ def _trained(folder: Path, right: Any) -> Trained:
     feature = LogMel(kind="logmel", **make.BANDS)
     values = feature.kernel(make.AUDIO["sample_rate"])(clips)
     make_store(folder / "x.h5", values, clips=sorted(names), params=PARAMS)
-    test: Subset = select_rows(describe(folder / "x.h5"), range(len(clips)))
+    test: Subset = subset_of(describe(folder / "x.h5"))
     return Trained(clips, test, right)
 
 

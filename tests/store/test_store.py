@@ -90,7 +90,6 @@ def test_a_store_describes_itself(tmp_path: Path) -> None:
     _make(tmp_path / "a.h5")
     store = describe(tmp_path / "a.h5")
     assert store.clips == _clips(300)
-    assert store.labels == ["lábel0", "lábel1", "lábel2", "lábel3"]
     assert store.params == PARAMS
     assert store.shape == ROWS.shape
     assert store.dtype.name == "float32"

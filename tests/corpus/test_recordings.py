@@ -1,0 +1,61 @@
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.corpus import recordings
+from pipeline.corpus.audio import decode
+from tests.project import Record
+
+
+@pytest.mark.parametrize(
+    ("samples", "count"), [(16000, 1), (15999, 1), (100, 1), (31999, 1), (32000, 2), (160_500, 10)]
+)
+def test_a_recording_is_cut_into_whole_pieces(
+    record: Record, tmp_path: Path, samples: int, count: int
+) -> None:
+    """The remainder is left out, but a recording shorter than a piece is one piece."""
+    record("noise/tap.wav", samples=samples)
+    expected = [f"noise/tap.wav@{number}" for number in range(count)]
+    assert recordings.pieces(tmp_path, "noise/tap.wav", 1.0) == expected
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", None), ("a.wav", "FLOAT"), ("a.flac", None)])
+def test_pieces_are_consecutive(record: Record, tmp_path: Path, name: str, subtype: str | None) -> None:
+    """The decoded pieces, one after another, are the recording, in 16 bits and as floats."""
+    path = record(name, samples=48_700, subtype=subtype)
+    ids = recordings.pieces(tmp_path, name, 0.5)
+    waveforms, _ = decode(
+        [recordings.content(tmp_path, clip, 0.5) for clip in ids],
+        sample_rate=16000,
+        duration=0.5,
+        padding="edge",
+    )
+    expected, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(waveforms.ravel(), expected[:48_000])
+
+
+def test_a_piece_of_floats_has_the_same_bytes_each_time(record: Record, tmp_path: Path) -> None:
+    """A piece's bytes do not contain the time, which libsndfile writes into WAV files of floats."""
+    record("a.wav", samples=16_000, subtype="FLOAT")
+    first = recordings.content(tmp_path, "a.wav@0", 1.0)
+    time.sleep(1.1)
+    assert recordings.content(tmp_path, "a.wav@0", 1.0) == first
+
+
+def test_only_a_number_after_a_suffix_is_a_piece() -> None:
+    """An id with an @ elsewhere is a whole file."""
+    assert recordings.piece("noise/tap.wav@12") == ("noise/tap.wav", 12)
+    assert recordings.piece("noise@home/tap@3.wav") is None
+    assert recordings.piece("noise/tap@3") is None
+
+
+def test_a_broken_recording_is_one_piece_that_cannot_be_decoded(tmp_path: Path) -> None:
+    """So the stage that decodes it names it, with the reason."""
+    (tmp_path / "a.wav").write_text("no audio")
+    assert recordings.pieces(tmp_path, "a.wav", 1.0) == ["a.wav@0"]
+    content = recordings.content(tmp_path, "a.wav@0", 1.0)
+    _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
+    assert "Format not recognised" in str(result.problem)

@@ -98,7 +98,8 @@ def _sources(store: Store, folder: Path) -> tuple[Iterable[Any], Iterable[Path]]
         raise PipelineError(f"{store.path} and {waveforms} contain different clips: {AGAIN}")
     if store.feature is None and raw.exists():
         duration = store.params["audio"]["duration"]
-        return (_digest(raw, clip, duration) for clip in store.clips), repeat(raw, len(store.clips))
+        digested = (_digest(raw, clip, duration) for clip in store.clips)
+        return digested, [raw / recordings.file(clip) for clip in store.clips]
     return store.sources, repeat(folder, len(store.clips))
 
 
@@ -106,7 +107,7 @@ def _digest(raw: Path, clip: str, duration: float) -> Any:
     try:
         return digests([recordings.content(raw, clip, duration)])[0]
     except FileNotFoundError:
-        raise PipelineError(f"{raw / clip} is missing: run dvc repro") from None
+        raise PipelineError(f"{raw / recordings.file(clip)} is missing: run dvc repro") from None
 
 
 def summarise(store: Store) -> dict[str, Any]:

@@ -27,17 +27,23 @@ def piece(clip: str) -> Piece | None:
     return Piece(match["file"], int(match["number"])) if match else None
 
 
-def pieces(folder: Path, file: str, duration: float) -> list[str]:
-    """Return the ids of the pieces of `file` in `folder`, each `duration` seconds long.
+def file(clip: str) -> str:
+    """Return the file that contains the clip: its id, or the recording whose piece it is."""
+    cut = piece(clip)
+    return clip if cut is None else cut.file
+
+
+def pieces(folder: Path, recording: str, duration: float) -> list[str]:
+    """Return the ids of the pieces of `recording`, a file in `folder`, each `duration` seconds long.
 
     A file that cannot be read is one piece, so that the stage that decodes it names it.
     """
     try:
-        info = soundfile.info(str(folder / file))
+        info = soundfile.info(str(folder / recording))
     except soundfile.LibsndfileError:
-        return [f"{file}@0"]
+        return [f"{recording}@0"]
     count = info.frames // _frames(duration, info.samplerate)
-    return [f"{file}@{number}" for number in range(max(1, count))]
+    return [f"{recording}@{number}" for number in range(max(1, count))]
 
 
 def content(folder: Path, clip: str, duration: float) -> bytes:
@@ -47,11 +53,11 @@ def content(folder: Path, clip: str, duration: float) -> bytes:
         return (folder / clip).read_bytes()
     path = folder / cut.file
     try:
-        with soundfile.SoundFile(path) as file:
-            frames = _frames(duration, file.samplerate)
-            dtype = "int16" if file.subtype == "PCM_16" else "float32"
-            file.seek(cut.number * frames)
-            samples, rate = file.read(frames, dtype=dtype), file.samplerate
+        with soundfile.SoundFile(path) as opened:
+            frames = _frames(duration, opened.samplerate)
+            dtype = "int16" if opened.subtype == "PCM_16" else "float32"
+            opened.seek(cut.number * frames)
+            samples, rate = opened.read(frames, dtype=dtype), opened.samplerate
     except soundfile.LibsndfileError:
         return path.read_bytes()  # decoding it says what is wrong
     cut_out = io.BytesIO()

@@ -177,8 +177,8 @@ def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> li
     """
     rows_of: dict[str, list[tuple[int, int]]] = {}
     for row, clip in enumerate(pieces):
-        cut = recordings.piece(clip.clip) or recordings.Piece(clip.clip, 0)
-        rows_of.setdefault(cut.file, []).append((cut.number, row))
+        cut = recordings.piece(clip.clip)
+        rows_of.setdefault(recordings.file(clip.clip), []).append((cut.number if cut else 0, row))
     subsets = [0] * len(pieces)
     generator = np.random.default_rng(seed)
     bounds = np.cumsum(shares)[:-1]

@@ -74,10 +74,9 @@ def _decode(files: Sequence[bytes], **waveform: object) -> tuple[Rows, list[Verd
 
 
 def _clip(clip: str, origins: Mapping[str, Origin], recorded: Recorded | Clip) -> Clip:
-    piece = recordings.piece(clip)
     return Clip(
         clip,
-        *origins[clip if piece is None else piece.file],
+        *origins[recordings.file(clip)],
         sample_rate=recorded.sample_rate,
         samples=recorded.samples,
         md5=recorded.md5,

@@ -86,7 +86,7 @@ def _accept(items: Rows) -> tuple[Rows, list[Verdict[None]]]:
 
 
 def test_a_store_describes_itself(tmp_path: Path) -> None:
-    """The file contains ids, labels, parameters, and the digests of rows and sources."""
+    """The file contains ids, parameters, and the digests of rows and sources."""
     _make(tmp_path / "a.h5")
     store = describe(tmp_path / "a.h5")
     assert store.clips == _clips(300)
@@ -302,7 +302,6 @@ def _replace(file: h5py.File, name: str, data: Any, **more: Any) -> None:
         (lambda file: _replace(file, "checksum", range(300)), "checksum must have 16 bytes for each row"),
         (lambda file: _replace(file, "source", np.zeros(3, "V16")), "source has 3 entries, values 300 rows"),
         (lambda file: file.__delitem__("source"), "is not a store: .*source"),
-        (lambda file: file.attrs.__delitem__("labels"), "is not a store: .*labels"),
         (lambda file: file.attrs.__setitem__("params", "no JSON"), "is not a store"),
         (lambda file: file.attrs.__setitem__("params", "[]"), "is not a store"),
         (
@@ -310,7 +309,7 @@ def _replace(file: h5py.File, name: str, data: Any, **more: Any) -> None:
             "is not a store: the feature's name",
         ),
         (lambda file: file.attrs.__setitem__("params", '{"feature": {"name": 1}}'), "name must be text"),
-        (lambda file: file.attrs.__setitem__("labels", 3), "labels must be text in UTF-8"),
+        (lambda file: file.__delitem__("clip"), "is not a store: .*clip"),
         (lambda file: file.__delitem__("values"), "is not a store: it has no values"),
         (lambda file: file.move("values", "group/values"), "is not a store: it has no values"),
     ],

@@ -240,12 +240,15 @@ def hash_split(name: str, *, val: float, test: float) -> str:
     return "test" if percentage < 100 * (val + test) else "train"
 
 
-def count_straddling_copies(clips: list[Clip], members: list[Member]) -> int:
-    """Return how many recordings have exact copies in more than one split."""
+def count_straddling(keys: Sequence[str], members: list[Member]) -> int:
+    """Return how many of the groups of clips with equal `keys` are in more than one split.
+
+    `keys` has a speaker, or the md5 of a recording, for each of `members`. Noise does not count.
+    """
     splits_of: dict[str, set[str]] = {}
-    for clip, member in zip(clips, members, strict=True):
-        if member.split:
-            splits_of.setdefault(clip.md5, set()).add(member.split)
+    for key, member in zip(keys, members, strict=True):
+        if member.split and not member.noise:
+            splits_of.setdefault(key, set()).add(member.split)
     return sum(len(names) > 1 for names in splits_of.values())
 
 

@@ -30,12 +30,16 @@ def main() -> None:
             f"{unmatched} of {len(used)} clips have no speaker by params.yaml: clips.speaker: each counts as"
             " its own speaker, so one person may be in two splits"
         )
-    straddling = splits.count_straddling_copies(rows, joined)
-    if straddling:
-        print(
-            f"{straddling} recordings have exact copies in more than one split: to keep copies together, set"
-            " params.yaml: split.method to stratified"
-        )
+    for keys, problem in (
+        ([clip.speaker for clip in rows], "speakers have clips"),
+        ([clip.md5 for clip in rows], "recordings have exact copies"),
+    ):
+        straddling = splits.count_straddling(keys, joined)
+        if straddling and not (settings.group_by == "clip" and problem.startswith("speakers")):
+            print(
+                f"{straddling} {problem} in more than one split: to keep them together, set params.yaml:"
+                " split.method to stratified"
+            )
 
 
 def _lists(rows: list[Clip], settings: Split) -> dict[str, set[str]]:

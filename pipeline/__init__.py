@@ -6,13 +6,13 @@ The map of the code. Each floor imports only from the floors below it.
     commands/      the commands: check, store, predict, summary, experiments, compare, crossval, cache
     stages/        one short file per stage of dvc.yaml: read parameters, call the code below, write outputs
 
-    learning/      train and score: settings, batches, augmentation, network, teacher, fit, replicas, saving,
-                   evaluation, runtime, timings
+    learning/      train and score: settings, batches, noise, augmentation, preparation, network, teacher,
+                   fit, trainee, replicas, saving, evaluation, runtime, timings
     serving/       use a trained model: predictor, windows, export, formats, micro, description, speed
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
                    score_figures, html, templates/
 
-    corpus/        recordings → clips: archive, demo, audio, clips, splits
+    corpus/        recordings → clips: archive, paths, demo, audio, recordings, clips, task, splits, members
     store/         one HDF5 file per array: layout, writer, reader, previous, current
     features/      one file per feature: waveforms → (clips, frames, bins)
     models/        one file per model: (frames, bins) → logits

@@ -27,7 +27,8 @@ def test_metrics_fit_a_terminal(project: Project) -> None:
     metrics = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
     scores = metrics["results/metrics.json"]["data"]
     assert metrics.keys() == {"results/metrics.json", "results/export.json"}
-    assert scores.keys() == {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch"}
+    expected = {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch", "noise_accuracy"}
+    assert scores.keys() == expected
     assert scores["epoch"] == 1
     lines = project.run("dvc", "metrics", "show", "results/metrics.json").splitlines()
     assert len(lines) == 2
@@ -50,9 +51,10 @@ def test_plots_and_params_are_known_to_dvc(project: Project) -> None:
         "Precision of each label",
         "Recall of each label",
         "Precision over recall",
+        "Accuracy of the test clips in noise",
     ):
         assert title in page
-    assert images == {"0-go.png", "1-stop.png", "2-yes.png"}
+    assert images == {"0-_background_noise_.png", "1-go.png", "2-stop.png", "3-yes.png"}
     project.set_params({"train.epochs": 2})
     assert "train.epochs" in project.run("dvc", "params", "diff")
 

@@ -37,7 +37,7 @@ def test_the_tour_runs_from_top_to_bottom(finished: Path, tmp_path: Path) -> Non
     assert sum("image/png" in data for data in displayed) == 7
     assert sum("<audio" in data.get("text/html", "") for data in displayed) == 5
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
-    assert "24 clips of go, stop, yes" in printed
+    assert "54 clips, such as yes/" in printed
     assert "test clips" in printed
     first = read_csv(finished / "results/predictions.csv")[0]
     assert re.search(rf"^data/raw/{re.escape(first['clip'])} +{first['prediction']} ", printed, re.MULTILINE)

@@ -82,10 +82,19 @@ def _edit_nothing_that_counts(project: Project) -> None:
             id="features/<other>.py",
         ),
         pytest.param(_set(split__seed=1), {"split", *LEARN}, id="split.*"),
-        pytest.param(_set(audio__duration=0.7), {"decode", *FEATURES, "examples", *LEARN}, id="audio.*"),
         pytest.param(
-            _set(clips__speaker="^([0-9a-f]+)_"), {"decode", "report"}, id="clips.speaker, same result"
+            _set(audio__duration=0.7), {"decode", "split", *FEATURES, "examples", *LEARN}, id="audio.*"
         ),
+        pytest.param(
+            _set(task__words=["go", "stop"], task__unknown=0.1, task__silence=0.1),
+            {"split", *LEARN},
+            id="task.*",
+        ),
+        pytest.param(_set(train__augment__noise__probability=0.5), LEARN, id="train.augment.noise"),
+        pytest.param(
+            _set(clips__speaker="/([0-9a-f]+)_"), {"decode", "report"}, id="clips.speaker, same result"
+        ),
+        pytest.param(_set(clips__label="^([^/]+)"), {"decode", "report"}, id="clips.label, same result"),
         pytest.param(_set(audio__max_rejects=1), {"decode", "report"}, id="audio.max_rejects, same result"),
         pytest.param(_set(datasets__demo__seed=1), ALL, id="dataset"),
         pytest.param(_set(examples__seed=1), SHOW, id="examples.*"),
@@ -117,6 +126,8 @@ def test_a_change_reruns_only_the_stages_that_depend_on_it(
         ({"features.stft.window": "hamming"}, {"featurize@stft", "examples"}),
         ({"features.mfcc.n_mfcc": 13}, {"featurize@mfcc", "examples"}),
         ({"split.seed": 1}, {"split", "report"}),
+        ({"task.words": ["go", "stop"]}, {"split", "report"}),
+        ({"clips.recordings": []}, {"decode", "split", "report"}),
         ({"audio.padding": "constant"}, {"decode", "report"}),
         ({"extract.max_bytes": 1_000_000_000}, {"extract", "report"}),
         ({"datasets.demo.seed": 1}, {"download", "report"}),

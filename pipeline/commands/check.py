@@ -69,9 +69,11 @@ def clips_in_archive(params: dict[str, Any]) -> str:
     """
     name, naming = params["dataset"], Naming(**params["clips"])
     url = params["datasets"][name].get("url")
-    path = (local_path(url) if url is not None else None) or Path("data/archive", name)
+    local = local_path(url) if url is not None else None
+    path = local if local is not None and local.exists() else Path("data/archive", name)
     if not path.exists():
-        raise PipelineError(f"{path} is missing: run dvc repro download")
+        advice = f"correct {FILE}: datasets.{name}.url" if local is not None else "run dvc repro download"
+        raise PipelineError(f"{local or path} is missing: {advice}")
     with opened(path, Unpacking(**params["extract"])) as contents:
         origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
     labels = Counter(origin.label for origin in origins.clips.values())

@@ -2,14 +2,17 @@
 
 import copy
 import hashlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.commands.check import problems_in
+from pipeline.features.logmel import LogMel
 from tests.project import ROOT, pipeline
 
 
@@ -178,6 +181,28 @@ def test_a_teachers_file_must_have_its_md5(content: dict[str, Any], tmp_path: Pa
     assert problems_in(content) == []
 
 
+def test_noise_needs_a_feature_with_a_graph(content: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training with noise on a feature that no layer computes is found before any stage runs."""
+    content["train"]["augment"]["noise"]["probability"] = 0.5
+    assert problems_in(content) == []
+    monkeypatch.delattr(LogMel, "graph")
+    assert (
+        "train.augment.noise needs a feature with a `graph`, but logmel has none" in problems_in(content)[0]
+    )
+
+
+def test_a_folder_of_noise_must_have_its_md5(content: dict[str, Any], tmp_path: Path) -> None:
+    """A missing folder without an md5 is found. With one it may be missing: a teammate may have it."""
+    noise = content["train"]["augment"]["noise"]
+    noise["folder"] = str(tmp_path / "noise")
+    assert "noise.folder is " in problems_in(content)[0]
+    noise["folder_md5"] = "0" * 32
+    assert problems_in(content) == []
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise/a.wav").write_text("any")
+    assert f"noise.folder_md5 is {'0' * 32}, but the recordings" in problems_in(content)[0]
+
+
 def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:
     """The chosen data set needs a URL; one that is not chosen does not."""
     content["dataset"] = "own"
@@ -194,3 +219,64 @@ def test_the_command_prints_only_the_message(content: dict[str, Any], tmp_path: 
     result = pipeline("check", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip() == "params.yaml: audio.sample_rate must be above 0, is -1"
+
+
+# ---------------------------------------------------------------------------------------------- check --clips
+
+
+def _project(folder: Path, content: dict[str, Any], **clips: Any) -> Path:
+    """Write params.yaml and an archive with a few names into `folder`."""
+    content["dataset"] = "own"
+    content["datasets"]["own"]["url"] = "own.zip"
+    content["clips"].update(clips)
+    with (folder / "params.yaml").open("w") as file:
+        YAML(typ="safe").dump(content, file)
+    with zipfile.ZipFile(folder / "own.zip", "w") as archive:
+        for name in ("1_anna_0.wav", "1_bob_0.wav", "2_anna_0.wav", "3_.wav", "x/rain.wav", "README.md"):
+            archive.writestr(f"top/clips/{name}", "not audio")
+    return folder
+
+
+def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, Any], tmp_path: Path) -> None:
+    """Labels, clips and speakers are counted, without unpacking: these files are not even audio."""
+    folder = _project(
+        tmp_path, content, label=r"clips/(\d|x)", speaker=r"\d_([a-z]+)_", recordings=["x"], split="_(0)"
+    )
+    result = pipeline("check", "--clips", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert [" ".join(line.split()) for line in result.stdout.splitlines()] == [
+        f"{folder}/own.zip: 5 clips",
+        "label clips speakers such as",
+        "1 2 2 clips/1_anna_0.wav",
+        "2 1 1 clips/2_anna_0.wav",
+        "3 1 0 clips/3_.wav",
+        "x 1 0 clips/x/rain.wav (cut into pieces)",
+        "2 speakers; 2 clips have none, and count as their own speaker",
+        "given splits: none 2, 0 3",
+    ]
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "own.zip"}
+
+
+def test_a_pattern_that_fits_nothing_is_found_without_a_run(content: dict[str, Any], tmp_path: Path) -> None:
+    """The message has three paths and the pattern, and no traceback."""
+    result = pipeline("check", "--clips", cwd=_project(tmp_path, content, label="([a-z]+)_nohash_"))
+    assert result.returncode == 1
+    assert "'([a-z]+)_nohash_', gives no label to 5 of 5 clips, such as" in result.stderr
+    assert result.stderr.count("\n  clips/") == 3
+    assert "Traceback" not in result.stderr
+
+
+def test_an_archive_that_is_not_there_yet_is_an_error(content: dict[str, Any], tmp_path: Path) -> None:
+    """The message says how to fetch it, or that the path is wrong. A copy that was fetched before will do."""
+    _project(tmp_path, content)
+    (tmp_path / "data/archive").mkdir(parents=True)
+    (tmp_path / "own.zip").rename(tmp_path / "data/archive/own")
+    assert "data/archive/own: 5 clips" in pipeline("check", "--clips", cwd=tmp_path).stdout
+    (tmp_path / "data/archive/own").unlink()
+    message = "own.zip is missing: correct params.yaml: datasets.own.url"
+    assert message in pipeline("check", "--clips", cwd=tmp_path).stderr
+    content["dataset"] = "mini_speech_commands"
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe").dump(content, file)
+    message = "data/archive/mini_speech_commands is missing: run dvc repro download"
+    assert message in pipeline("check", "--clips", cwd=tmp_path).stderr

@@ -129,6 +129,42 @@ def test_mistakes_can_be_left_out(project: Project) -> None:
     assert "Wrong with the most confidence" not in text
 
 
+def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
+    """The page names the words, the clips that are added to them, and the noise; and it has their scores.
+
+    The metrics have these scores too.
+    """
+    assert "tells 3 words apart: go, stop, yes. There are pieces of noise: 24 in train," in _text(page)
+    project.set_params({"task.words": ["go", "stop"], "task.unknown": 0.2, "task.silence": 0.2})
+    for stage in ("split", "train", "evaluate", "report"):
+        project.run(sys.executable, "-m", f"pipeline.stages.{stage}")
+    text = _text(project.path / "results" / "report.html")
+    counts = Counter(row["label"] for row in read_csv(project.path / "data/split.csv"))
+    assert "tells 2 words apart: go, stop." in text
+    assert f"{counts['_unknown_']} clips of other labels are joined as _unknown_." in text
+    assert f"{counts['_silence_']} clips are _silence_." in text
+    scores = json.loads((project.path / "results/metrics.json").read_text())
+    unknown, silence = scores["unknown_as_word"], scores["silence_as_word"]
+    assert f"taken for a word: {unknown} unknown clips, {silence} silences" in text
+    in_noise = read_csv(project.path / "results/noise.csv")
+    assert [row["snr"] for row in in_noise] == ["20", "10", "5", "0"]
+    mean = sum(float(row["accuracy"]) for row in in_noise) / 4
+    assert scores["noise_accuracy"] == pytest.approx(mean, abs=1e-6)
+    assert f"{100 * mean:.1f} % accuracy in noise" in text
+
+
+def test_a_run_without_noise_has_no_scores_in_noise(project: Project) -> None:
+    """If there are no noise recordings, noise.csv is empty, and the page and DVC's plots do without it."""
+    project.set_params({"clips.recordings": [], "extract.exclude": ["_background_noise_"]})
+    output = project.run("dvc", "repro")
+    assert "the test split has no noise, so there are no scores in noise" in output
+    assert (project.path / "results/noise.csv").read_text() == "snr,accuracy\n"
+    assert "noise_accuracy" not in json.loads((project.path / "results/metrics.json").read_text())
+    text = _text(project.path / "results" / "report.html")
+    assert "in noise" not in text
+    project.run("dvc", "plots", "show", "--out", "plots")
+
+
 def test_origin_has_parameters_and_finds_the_commit(page: Path, project: Project) -> None:
     """The page has every parameter of the run, and its command finds the run's commit."""
     text = _text(page)

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.features import Feature, NoLayerError
 from pipeline.learning.batches import Subset
 from pipeline.params import Section, project
-from pipeline.store.current import open_current
+from pipeline.store.current import open_waveforms
 from pipeline.store.layout import Store
 from pipeline.store.reader import rows
 
@@ -123,7 +123,7 @@ def load(settings: NoiseSettings, train: Subset, waveforms: Path) -> Noise | Non
     """
     if not settings.changes_waveforms:
         return None
-    store = open_current(waveforms, None, same_clips_as=train.store)
+    store = open_waveforms(waveforms, train.store)
     sound = Sound(**store.params["audio"])
     pieces = np.concatenate([rows(store)[train.noise], *_pieces(find(settings), sound)])
     if settings.probability and not len(pieces):

@@ -29,9 +29,8 @@ def trainee(
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             student = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
-            if (
-                preparation is not None and len(student.shape) == 2
-            ):  # on several devices, Keras also calls the model on a raw batch
+            # On several devices, Keras also calls the model on a batch that is not prepared.
+            if preparation is not None and len(student.shape) == 2:
                 student = preparation.front_ends[0](student)
             return self.student(student, training=training)
 

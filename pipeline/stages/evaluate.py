@@ -14,7 +14,7 @@ from pipeline.learning import evaluation, runtime, saving
 from pipeline.learning.batches import Subset, load_subset
 from pipeline.learning.evaluation import LabelScore
 from pipeline.learning.noise import SNRS
-from pipeline.store.current import open_current
+from pipeline.store.current import open_waveforms
 from pipeline.store.layout import Store
 
 MODEL = Path("models/model.keras")
@@ -25,7 +25,7 @@ def main() -> None:
     """Predict the test clips with the trained model and score the predictions."""
     feature = params.read("feature", str)
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
-    waveforms = open_current(Path("data/waveforms.h5"), None, same_clips_as=test.store)
+    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
     log = json.loads((RESULTS / "train/metrics.json").read_text(encoding="utf-8"))
     speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
     runtime.start(seed=0, precision=saving.precision(MODEL))

@@ -18,7 +18,7 @@ from pipeline.learning.batches import Subset, load_subset
 from pipeline.serving import formats, speed
 from pipeline.serving.description import Description
 from pipeline.serving.export import EXACT, PATHS, CannotConvertError, Export, Exporter, Format, size
-from pipeline.store.current import open_current
+from pipeline.store.current import open_waveforms
 from pipeline.store.layout import Rows
 from pipeline.store.reader import rows
 
@@ -37,7 +37,7 @@ def main() -> None:
     feature = params.read("feature", str)
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     test, train = load("test"), load("train")
-    waveforms = open_current(Path("data/waveforms.h5"), None, same_clips_as=test.store)
+    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
     description = Description.model_validate(saving.description(MODEL))
     results: dict[str, Any] = {}
     with atomic_write(FOLDER) as part:

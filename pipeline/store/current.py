@@ -42,6 +42,17 @@ def differences(store: Store, content: dict[str, Any], feature: str | None) -> l
     return messages
 
 
+def open_waveforms(path: Path, feature: Store) -> Store:
+    """Return the waveforms at `path`, from which the store `feature` must have been computed.
+
+    Raises PipelineError as `open_current`, or if the feature was computed from other waveforms.
+    """
+    waveforms = open_current(path, None, same_clips_as=feature)
+    if (waveforms.checksums != feature.sources).any():
+        raise PipelineError(f"{feature.path} was not computed from {path}: run dvc repro")
+    return waveforms
+
+
 def open_current(path: Path, feature: str | None, *, same_clips_as: Store | None = None) -> Store:
     """Return the store at `path`, which must contain what params.yaml asks for.
 

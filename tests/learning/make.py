@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus.members import Member
+from pipeline.features.logmel import LogMel
 from pipeline.learning import network, runtime
 from pipeline.learning.augmentation import Augment
 from pipeline.learning.batches import Subset, select_rows
 from pipeline.learning.fit import fit
-from pipeline.learning.noise import NoiseSettings
+from pipeline.learning.noise import Noise, NoiseSettings
 from pipeline.learning.saving import save
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -24,7 +25,8 @@ from pipeline.models.rnn import RNN
 from pipeline.models.speech import FEATURE, Speech
 from pipeline.models.tcresnet import TCResNet
 from pipeline.store.layout import Rows, Store, describe
-from tests.store.make import make_store
+from tests.serving.make import BANDS
+from tests.store.make import make_feature, make_store
 
 FRAMES, BINS = 12, 40
 # The store's description of itself: a feature whose frames are 0.1 s apart.
@@ -148,6 +150,26 @@ def subset_of(store: Store, indices: Sequence[int] | None = None) -> Subset:
     """Return the clips of `store` with these rows, or all clips. Their labels are their folders."""
     joined = [Member(clip, clip.partition("/")[0], "train", noise=False) for clip in store.clips]
     return select_rows(store, joined, range(len(joined)) if indices is None else indices)
+
+
+def make_waveforms() -> Rows:
+    """Return 60 low tones, 60 high tones and 30 pieces of noise: (150, 8000), at 16 kHz."""
+    generator, time = np.random.default_rng(0), np.arange(8000) / 16000
+    hertz = np.concatenate([generator.uniform(200, 400, 60), generator.uniform(2000, 4000, 60)])
+    tones = 0.3 * np.sin(2 * np.pi * hertz[:, None] * time) + 0.001 * generator.normal(size=(120, 8000))
+    return np.concatenate([tones, 0.1 * generator.normal(size=(30, 8000))]).astype(np.float32)
+
+
+def make_noisy_subsets(folder: Path) -> tuple[dict[str, Subset], Noise]:
+    """Return splits of these tones as log-mel, by name, and their waveforms with the noise."""
+    feature = LogMel(kind="logmel", **BANDS)
+    waveforms, audio = make_waveforms(), {"sample_rate": 16000}
+    clips = [f"{'no' if n < 60 else 'yes'}/{n:03}" for n in range(120)]
+    make_store(folder / "waveforms.h5", waveforms[:120], clips=clips, params={"audio": audio})
+    make_feature(folder / "logmel.h5", describe(folder / "waveforms.h5"), feature)
+    store = describe(folder / "logmel.h5")
+    subsets = {"train": subset_of(store, range(0, 120, 2)), "val": subset_of(store, range(1, 120, 4))}
+    return subsets, Noise(describe(folder / "waveforms.h5"), waveforms[120:])
 
 
 def make_speech_subsets(folder: Path) -> dict[str, Subset]:

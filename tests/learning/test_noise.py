@@ -25,9 +25,9 @@ from pipeline.store.current import open_current
 from pipeline.store.layout import describe
 from pipeline.store.reader import rows
 from tests.features import own
-from tests.learning.make import LIVELY, MODELS, NO_NOISE, TRAIN
+from tests.learning.make import LIVELY, MODELS, NO_NOISE, TRAIN, make_waveforms
 from tests.project import ROOT
-from tests.store.make import make_store
+from tests.store.make import make_feature, make_store
 
 SAMPLES, RATE = 8000, 16000
 FEATURES = ("logmel", "mfcc", "stft")
@@ -39,14 +39,6 @@ class Data(NamedTuple):
     val: Subset
 
 
-def _waveforms(generator: np.random.Generator) -> Any:
-    """Return 60 low tones, 60 high tones and 30 pieces of noise."""
-    time = np.arange(SAMPLES) / RATE
-    hertz = np.concatenate([generator.uniform(200, 400, 60), generator.uniform(2000, 4000, 60)])
-    tones = 0.3 * np.sin(2 * np.pi * hertz[:, None] * time) + 0.001 * generator.normal(size=(120, SAMPLES))
-    return np.concatenate([tones, 0.1 * generator.normal(size=(30, SAMPLES))]).astype(np.float32)
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     """A project's folder: two labels and a recording of noise, in the waveforms and in three features."""
@@ -54,7 +46,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     content["audio"]["duration"] = SAMPLES / RATE
     YAML(typ="safe").dump(content, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    values = _waveforms(np.random.default_rng(0))
+    values = make_waveforms()
     clips = [f"{'low' if n < 60 else 'top'}/{n:03}" for n in range(120)]
     joined = [
         Member(clip, clip[:3], "val" if n % 4 == 0 else "train", noise=False) for n, clip in enumerate(clips)
@@ -66,12 +58,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     ids = [member.clip for member in joined]
     make_store(tmp_path / "waveforms.h5", values, clips=ids, params={"audio": audio})
     for name in FEATURES:
-        feature = params.read_plugin(f"features.{name}", Feature)
-        make_store(
+        make_feature(
             tmp_path / f"{name}.h5",
-            feature.kernel(RATE)(values),
-            clips=ids,
-            params={"audio": audio, "feature": feature.description(name, RATE)},
+            describe(tmp_path / "waveforms.h5"),
+            params.read_plugin(f"features.{name}", Feature),
         )
     members.write(tmp_path / "split.csv", joined)
     subsets = [
@@ -149,6 +139,14 @@ def test_only_noise_of_the_training_split_is_used(data: Data) -> None:
     pieces = _load(data, _settings()).pieces
     np.testing.assert_array_equal(pieces, rows(describe(Path("waveforms.h5")))[120:140])
     assert noise.load(NO_NOISE, data.train, Path("nowhere.h5")) is None
+
+
+def test_other_waveforms_are_refused(data: Data) -> None:
+    """If the feature was not computed from the waveforms that are there now, training does not begin."""
+    ids, waveforms = data.train.store.clips, describe(Path("waveforms.h5"))
+    make_store(Path("waveforms.h5"), make_waveforms()[::-1].copy(), clips=ids, params=waveforms.params)
+    with pytest.raises(PipelineError, match=r"logmel\.h5 was not computed from waveforms\.h5: run dvc repro"):
+        _load(data, _settings())
 
 
 def test_noise_from_a_folder_is_cut_into_pieces(data: Data) -> None:
@@ -247,12 +245,7 @@ def test_a_feature_without_a_layer_cannot_be_trained_with_noise() -> None:
     """The message says that the feature has no `graph`, and how to train without noise."""
     feature = own.Bare.model_validate(own.BARE)
     waveforms = describe(Path("waveforms.h5"))
-    make_store(
-        Path("bare.h5"),
-        feature.kernel(RATE)(rows(waveforms)),
-        clips=waveforms.clips,
-        params={**waveforms.params, "feature": feature.description("bare", RATE)},
-    )
+    make_feature(Path("bare.h5"), waveforms, feature)
     content = params.load()
     content["features"]["bare"] = own.BARE
     YAML(typ="safe").dump(content, Path("params.yaml"))

@@ -51,7 +51,11 @@ CODE = """if True:
         }
     )
     model = DSCNN(channels=4, blocks=1, dropout=0.0)
-    subsets = make.make_subsets(folder)
+    noise = None
+    if sys.argv[5] == "noisy":
+        subsets, noise = make.make_noisy_subsets(folder)
+    else:
+        subsets = make.make_subsets(folder)
     train, val = subsets["train"], subsets["val"]
     moments = network.measure(train, settings)
     with strategy.scope():
@@ -64,10 +68,11 @@ CODE = """if True:
     print("replicas", strategy.num_replicas_in_sync)
     os.chdir(folder)
     with runtime.outputs(strategy) as out:
-        fit(net, model, (train, val), settings, moments=moments, logs=out / "logs", teacher=teacher)
+        others = {"teacher": teacher, "noise": noise}
+        fit(net, model, (train, val), settings, moments=moments, logs=out / "logs", **others)
         np.savez(out / "weights.npz", *net.get_weights())
         save(net, out / "model.keras")
-        values = np.zeros((3, make.FRAMES, make.BINS), np.float32)
+        values = np.zeros((3, *train.row_shape), np.float32)
         import keras
         loaded = keras.models.load_model(out / "model.keras")
         np.testing.assert_allclose(loaded(values), net(values), rtol=1e-5)
@@ -167,6 +172,16 @@ def test_two_devices_learn_from_a_teacher_as_one(one_device: Path, tmp_path: Pat
     _same(tmp_path / "one", tmp_path / "two")
     pairs = zip(_weights(one_device), _weights(tmp_path / "one"), strict=True)
     assert max(np.abs(untaught - taught).max() for untaught, taught in pairs) > 1e-2
+
+
+def test_two_devices_compute_features_as_one(tmp_path: Path) -> None:
+    """Features that are computed from waveforms in each step give two devices the weights of one.
+
+    No noise is added, because each device draws its own.
+    """
+    _finish(_start(tmp_path / "one", teacher="noisy"))
+    _finish(_start(tmp_path / "two", devices=2, teacher="noisy"))
+    _same(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_network_inside_a_network_is_normalised_over_all_devices() -> None:

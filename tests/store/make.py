@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import params
-from pipeline.features import Feature
+from pipeline.features import Feature, Kernel
 from pipeline.store.layout import Digests, Rows, Store
+from pipeline.store.reader import rows as stored_rows
 from pipeline.store.writer import Contents, Verdict, Work, write
 
 
@@ -30,6 +31,31 @@ def make_store(
         Work("write", range(len(rows)), partial(_load, rows), _compute, sources),
         previous=previous,
     )
+
+
+def make_feature(path: Path, waveforms: Store, feature: Feature, name: str | None = None) -> None:
+    """Write the store of a feature of `waveforms`, as the stage `featurize` does."""
+    sample_rate = waveforms.params["audio"]["sample_rate"]
+    description = feature.description(name or path.stem, sample_rate)
+    write(
+        path,
+        Contents(
+            waveforms.clips,
+            feature.shape(waveforms.shape[1]),
+            feature.dtype,
+            {**waveforms.params, "feature": description},
+        ),
+        Work(
+            "featurize",
+            range(len(waveforms.clips)),
+            partial(_load, np.array(stored_rows(waveforms))),
+            partial(_kernel, feature.kernel(sample_rate)),
+        ),
+    )
+
+
+def _kernel(kernel: Kernel, items: Rows) -> tuple[Rows, list[Verdict[None]]]:
+    return kernel(items), [Verdict()] * len(items)
 
 
 def current_params(feature: str) -> dict[str, Any]:

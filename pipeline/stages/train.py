@@ -3,6 +3,7 @@
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline import params
 from pipeline.errors import run
@@ -33,8 +34,7 @@ def main() -> None:
         "labels": train.labels,
         **train.store.params,
         "model": {"name": name, "params": model.model_dump(by_alias=True)},
-        # Without what cannot change the model.
-        "train": settings.model_dump(exclude={"cache", "tensorboard"}),
+        "train": settings.model_dump(exclude=_without_effect(settings)),
         "licences": model.licences(),
     }
     strategy = runtime.start(
@@ -53,6 +53,12 @@ def main() -> None:
         save(net, folder / MODEL, description)
     if strategy.extended.should_checkpoint:  # the chief machine
         timings.note(MODEL, seconds)
+
+
+def _without_effect(settings: Train) -> dict[str, Any]:
+    """Return the settings that cannot change the model, in the form of pydantic's `exclude`."""
+    noise = {} if settings.augment.noise.changes_waveforms else {"augment": {"noise"}}
+    return {"cache": True, "tensorboard": True, **noise}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.commands import parser, predict
+from pipeline.corpus.members import SILENCE, UNKNOWN
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv
+from pipeline.learning.noise import SNRS
 from pipeline.params import load
 from pipeline.serving.predictor import MODEL
 
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
   accuracy  {scores["accuracy"]:.3f}   95% confidence interval {low:.3f} to {high:.3f}
   macro F1  {scores["macro_f1"]:.3f}
   loss      {scores["loss"]:.3f} nats
-
+{_more(scores)}
 results/report.html        the whole run as one page: open it in a browser
 {METRICS}       these scores (dvc metrics show)
 results/labels.csv         precision and recall of each label (dvc plots show)
@@ -46,12 +49,29 @@ models/model.keras         the trained model"""
         _classify()
 
 
+def _more(scores: dict[str, Any]) -> str:
+    """Return lines for the scores that only some tasks have."""
+    lines = ""
+    if "noise_accuracy" in scores:
+        snrs = ", ".join(map(str, SNRS))
+        lines += f"  in noise  {scores['noise_accuracy']:.3f}   mean accuracy at {snrs} dB\n"
+    if "words_accuracy" in scores:
+        others = [
+            f"{scores[key]} {name}"
+            for key, name in (("unknown_as_word", "unknown clips"), ("silence_as_word", "silences"))
+            if key in scores
+        ]
+        lines += f"  words     {scores['words_accuracy']:.3f}   taken for a word: {', '.join(others)}\n"
+    return lines
+
+
 def _classify() -> None:
-    """Classify the first test clip, as the user might, if its file and the exported model are here."""
+    """Classify the first test clip of a word, as a user might, if its file and the exported model exist."""
     if not (MODEL.exists() and PREDICTIONS.exists()):
         return
-    clip = RAW / read_csv(PREDICTIONS)[0]["clip"]
-    if not clip.exists():
+    words = (row["clip"] for row in read_csv(PREDICTIONS) if row["truth"] not in (UNKNOWN, SILENCE))
+    clip = next((path for path in (RAW / word for word in words) if path.exists()), None)
+    if clip is None:
         return
     print(f"\n$ python -m pipeline predict {shlex.quote(str(clip))}", flush=True)
     predict.main([str(clip)])

@@ -39,6 +39,13 @@ def test_the_scores_of_the_last_run_are_printed(folder: Path, capsys: pytest.Cap
     assert "accuracy  0.812   95% confidence interval 0.700 to 0.900" in printed
     assert "macro F1  0.750" in printed
     assert "loss      0.500 nats" in printed
+    assert "in noise" not in printed
+    others = {"noise_accuracy": 0.61, "words_accuracy": 0.92, "unknown_as_word": 3, "silence_as_word": 0}
+    (folder / "results/metrics.json").write_text(json.dumps({**SCORES, **others}))
+    summary.main([])
+    printed = capsys.readouterr().out
+    assert "in noise  0.610   mean accuracy at 20, 10, 5, 0 dB" in printed
+    assert "words     0.920   taken for a word: 3 unknown clips, 0 silences" in printed
 
 
 def test_without_a_run_the_message_says_what_to_do(folder: Path) -> None:

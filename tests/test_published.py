@@ -255,9 +255,7 @@ def test_a_corpus_with_a_tsv(folder: Path) -> None:
         "Firefox": "18",
     }
     output = _stages(folder, "download", "extract", "decode", "split")
-    assert (
-        "6 clips are not in en/validated.tsv and are left out, such as en/clips/common_voice_en_2" in output
-    )
+    assert "not in en/validated.tsv: 6 clips, such as en/clips/common_voice_en_2" in output
     clips = read_csv(folder / "data/clips.csv")
     assert len(clips) == 54
     split_of = {row["clip"]: row["split"] for row in read_csv(folder / "data/split.csv")}

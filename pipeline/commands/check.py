@@ -170,7 +170,11 @@ def _problems_of_files(train: Train) -> list[str]:
     problems = []
     for find, path, md5 in (
         (lambda: teacher.find(train), train.teacher, train.teacher_md5),
-        (lambda: noise.find(settings), settings.folder, settings.folder_md5),
+        (
+            lambda: noise.find(settings) if settings.changes_waveforms else [],
+            settings.folder,
+            settings.folder_md5,
+        ),
     ):
         try:
             find()

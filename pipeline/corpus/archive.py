@@ -214,7 +214,15 @@ def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
                 " archive again"
             )
         top = clips[0][:1] if all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips) else ()
-        named = {_below(top, parts): (parts, entry) for parts, entry in files.items()}
+        named: dict[str, tuple[tuple[str, ...], _Entry]] = {}
+        for parts, entry in files.items():
+            name = _below(top, parts)
+            if name in named:
+                raise PipelineError(
+                    f"{path}: {entry.name!r} and {named[name][1].name!r} both become {name!r}, because"
+                    " the top folder is left out: pack the archive again without one of them"
+                )
+            named[name] = parts, entry
         yield Contents(
             {name: entry for name, (parts, entry) in named.items() if is_clip(parts)},
             {name: entry for name, (parts, entry) in named.items() if not is_clip(parts)},

@@ -147,8 +147,8 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
         if not entries:
             raise PipelineError(
                 f"params.yaml: no clip is in {table.path}, whose column {table.file} has, for example,"
-                f" {', '.join(without_file[:SHOWN])}; clips are {', '.join(ids[:SHOWN])}: correct"
-                " clips.table.file"
+                f" {', '.join(without_file[:SHOWN]) or 'nothing'}; clips are {', '.join(ids[:SHOWN])}:"
+                " correct clips.table.file"
             )
     known = [clip for clip in ids if clip in entries] if table.path is not None else list(ids)
 
@@ -176,15 +176,16 @@ def _check_labels(labels: dict[str, str], naming: Naming) -> None:
     if not unlabelled:
         return
     column = naming.table.label
-    rule = f"clips.label, {naming.label!r}," if column is None else f"the column {column} of the table"
+    rule = f"clips.label, '{naming.label}'," if column is None else f"the column {column} of the table"
+    key = "clips.label" if column is None else "clips.table.label, or the table"
     found = sorted(set(labels.values()) - {""})
     shown = ", ".join(found[:LABELS_SHOWN]) + (", …" if len(found) > LABELS_SHOWN else "")
     others = f"In the others it finds {len(found)} labels: {shown}" if found else "It finds no label at all"
     paths = "".join(f"\n  {clip}" for clip in unlabelled[:SHOWN])
     raise PipelineError(
         f"params.yaml: {rule} gives no label to {len(unlabelled)} of {len(labels)} clips, such as{paths}\n"
-        f"{others}: correct clips.label, or leave these files out with extract.exclude. To try a pattern, run"
-        " python -m pipeline check --clips"
+        f"{others}: correct {key}, or leave these files out with extract.exclude. python -m pipeline check"
+        " --clips tries it at once"
     )
 
 
@@ -199,7 +200,9 @@ def _match(ids: Iterable[str], table: Table, content: bytes) -> tuple[dict[str, 
     for row in rows:
         entry = (row[str(table.file)] or "").strip().replace("\\", "/").removeprefix("./")
         same_name = by_name.get(PurePosixPath(entry).name, [])
-        fitting = [clip for clip in same_name if f"/{clip}".endswith(f"/{entry}")]
+        fitting = [
+            clip for clip in same_name if f"/{clip}".endswith(f"/{entry}") or f"/{entry}".endswith(f"/{clip}")
+        ]
         if entry in fitting:
             fitting = [entry]
         if not fitting:
@@ -221,12 +224,14 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
         lines = io.StringIO(content.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
         raise PipelineError(f"{name} is not a table in UTF-8: {error}: correct it in the archive") from None
-    if name.endswith(".tsv"):
+    if name.lower().endswith(".tsv"):
         # Such tables, for example Common Voice's, don't quote.
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
     else:
         reader = csv.DictReader(lines, restval="")
     columns = list(reader.fieldnames or [])
+    if not columns:
+        raise PipelineError(f"params.yaml: clips.table.path is {name}, which is empty: choose another table")
     for key in ("file", "label", "speaker", "split"):
         column = getattr(table, key)
         if column is not None and column not in columns:
@@ -234,32 +239,36 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
                 f"params.yaml: clips.table.{key} must be one of the columns of {name}, {', '.join(columns)},"
                 f" is {column!r}: correct it"
             )
-    return list(reader)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise PipelineError(
+            f"{name} is damaged at line {reader.line_num}: {error}: correct it in the archive"
+        ) from None
 
 
 def differences(found: Origins, table: Table) -> list[str]:
     """Return a message if clips are left out, and one if the table has files that the archive lacks."""
     messages = []
     for ids, problem in (
-        (found.not_in_table, f"clips are not in {table.path} and are left out"),
-        (found.without_file, f"files of {table.path} are not in the archive"),
+        (found.not_in_table, f"left out because they are not in {table.path}: {{}} clips, such as"),
+        (found.without_file, f"in {table.path}, but not in the archive: {{}} files, such as"),
     ):
         if ids:
-            messages.append(f"{len(ids):,} {problem}, such as {ids[0]}")
+            messages.append(f"{problem.format(f'{len(ids):,}')} {ids[0]}")
     return messages
 
 
 def read_table(folder: Path, name: str) -> bytes:
     """Return the content of the table or list `name` in `folder`. Raises PipelineError if it is missing."""
-    try:
+    if is_table(PurePosixPath(name).parts) and (folder / name).is_file():
         return (folder / name).read_bytes()
-    except OSError:
-        tables = (
-            path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if is_table(path.relative_to(folder).parts)
-        )
-        raise PipelineError(missing_table(name, tables)) from None
+    tables = (
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if is_table(path.relative_to(folder).parts)
+    )
+    raise PipelineError(missing_table(name, tables))
 
 
 def read_list(folder: Path, name: str) -> set[str]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.corpus import recordings
 from pipeline.corpus.clips import Clip
-from pipeline.corpus.members import SPLITS, Member
+from pipeline.corpus.members import SILENCE, SPLITS, Member
 from pipeline.corpus.task import Task, draw, to_labels
 from pipeline.errors import PipelineError
 from pipeline.params import Section
@@ -42,6 +42,14 @@ class Split(Section):
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"must have train, val and test that sum to 1, but their sum is {total:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _given_once(self) -> Self:
+        values = [str(value) for named in self.given.values() for value in named]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"must have each value of given in one split, has {', '.join(twice)} in two")
         return self
 
     @property
@@ -173,7 +181,8 @@ def _remedy(settings: Split) -> str:
 def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> list[int]:
     """Return an index into `shares` for each of `pieces`, so that each subset has consecutive pieces.
 
-    The last piece of a recording counts as the neighbour of its first one.
+    Each recording is divided in the proportions, beginning at a random piece; its last piece is the neighbour
+    of its first one. If a recording has too few pieces for that, the next recordings make up for it.
     """
     rows_of: dict[str, list[tuple[int, int]]] = {}
     for row, clip in enumerate(pieces):
@@ -181,12 +190,21 @@ def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> li
         rows_of.setdefault(recordings.file(clip.clip), []).append((cut.number if cut else 0, row))
     subsets = [0] * len(pieces)
     generator = np.random.default_rng(seed)
-    bounds = np.cumsum(shares)[:-1]
-    for file in sorted(rows_of):
-        rows = [row for _, row in sorted(rows_of[file])]
+    missing = np.zeros(len(shares))  # how many pieces each subset should have had more so far
+    for place in generator.permutation(len(rows_of)):
+        rows = [row for _, row in sorted(rows_of[sorted(rows_of)[place]])]
+        missing += shares * len(rows)
+        given = np.floor(np.maximum(missing, 0)).astype(int)
+        while given.sum() > len(rows):
+            given[np.argmax(given)] -= 1
+        while given.sum() < len(rows):
+            given[np.argmax(missing - given)] += 1
+        missing -= given
         first = int(generator.integers(len(rows)))
-        for place, row in enumerate(rows[first:] + rows[:first]):
-            subsets[row] = int(np.searchsorted(bounds, (place + 0.5) / len(rows)))
+        for row, subset in zip(
+            rows[first:] + rows[:first], np.repeat(np.arange(len(shares)), given).tolist(), strict=True
+        ):
+            subsets[row] = subset
     return subsets
 
 
@@ -259,7 +277,8 @@ def format_table(clips: list[Clip], members: list[Member]) -> str:
     labels = sorted({member.label for _, member in used})
     by_label = [[counts[label, split] for split in SPLITS] for label in labels]
     speakers = Counter(
-        split for _, split in {(clip.speaker, member.split) for clip, member in used if not member.noise}
+        split
+        for _, split in {(clip.speaker, member.split) for clip, member in used if member.label != SILENCE}
     )
     rows = list(zip(labels, by_label, strict=True))
     rows.append(("clips", [sum(column) for column in zip(*by_label, strict=True)]))

@@ -40,23 +40,30 @@ class Task(Section):
 def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] = ()) -> list[str]:
     """Return the label in the task of clips that have these `labels` in clips.csv.
 
-    A label that is a word stays as it is. Noise becomes `_silence_`, and so do clips that already have that
-    label. All others become `_unknown_`. A label is "" if its clips are left out, because the task has no
-    such class.
+    A label that is a word stays as it is. Noise becomes `_silence_`. All others become `_unknown_`. A label
+    is "" if its clips are left out, because the task has no such class.
+
+    Clips that already have the label `_silence_` are silence only if there is no noise. Otherwise they are
+    left out: in the test archive of Speech Commands they are cut from the noise recordings, so the same noise
+    would be in two splits.
 
     Raises PipelineError if no clip has one of the words, or one of the added classes.
     """
     known = sorted(set(labels) - set(noise_labels))
     added = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
+    has_noise = bool(set(labels) & set(noise_labels))
     words = set(task.words) if task.words is not None else set(known) - set(added)
     for word in sorted(words - set(known)):
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
-        raise PipelineError(f"params.yaml: task.words has {word!r}, but no clip has this label; {hint}")
+        problem = "which is in clips.recordings" if word in noise_labels else "but no clip has this label"
+        raise PipelineError(f"params.yaml: task.words has {word!r}, {problem}; {hint}")
 
     def to_label(label: str) -> str:
         if label in words:
             return label
+        if label == SILENCE and has_noise:
+            return ""
         name = SILENCE if label in (SILENCE, *noise_labels) else UNKNOWN
         return name if name in added else ""
 

@@ -145,7 +145,8 @@ def find(settings: NoiseSettings) -> list[Path]:
     if settings.folder is None:
         return []
     folder = project() / settings.folder
-    paths = sorted(path for path in folder.rglob("*") if is_clip(path.relative_to(folder).parts))
+    found = (path for path in folder.rglob("*") if is_clip(path.relative_to(folder).parts))
+    paths = sorted(path for path in found if path.is_file())
     if not paths:
         raise PipelineError(
             f"{KEY}.folder is {settings.folder!r}, expected a folder of audio files: correct it"

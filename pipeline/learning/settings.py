@@ -47,4 +47,6 @@ class Train(Section):
             raise ValueError("has a warmup, which only schedule cosine uses: choose cosine, or set it to 0")
         if self.jit and self.deterministic:
             raise ValueError("has jit and deterministic true, but XLA is not deterministic: choose one")
+        if self.jit and self.augment.mixup and self.augment.noise.changes_waveforms:
+            raise ValueError("has jit true with noise and mixup, which XLA cannot draw: set mixup to 0.0")
         return self

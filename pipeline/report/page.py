@@ -112,10 +112,11 @@ def _data(run: Run) -> dict[str, Any]:
     ]
     labels = sorted({label for label, *_ in used})
     clips = Counter((label, split) for label, split, *_ in used)
-    people = {(label, split, speaker) for label, split, speaker, noise in used if not noise}
+    people = {(label, split, speaker) for label, split, speaker, _ in used if label != SILENCE}
     speakers = Counter((label, split) for label, split, _ in people)
     all_speakers = {split: len({who for _, other, who in people if other == split}) for split in SPLITS}
-    seconds = [clip.samples / clip.sample_rate for clip in run.clips]
+    clips_of_task = [clip for clip, member in zip(run.clips, run.members, strict=True) if member.label]
+    seconds = [clip.samples / clip.sample_rate for clip in clips_of_task]
     return {
         "task": _task(run, labels),
         "splits": SPLITS,
@@ -125,7 +126,7 @@ def _data(run: Run) -> dict[str, Any]:
         "sums": [(sum(clips[label, split] for label in labels), all_speakers[split]) for split in SPLITS],
         "clips": len(used),
         "speakers": len({who for *_, who in people}),
-        "rates": sorted(Counter(clip.sample_rate for clip in run.clips).items()),
+        "rates": sorted(Counter(clip.sample_rate for clip in clips_of_task).items()),
         "seconds": sum(seconds),
         "durations": _picture(
             SCORE, "durations of the clips", lambda axes: score_figures.durations(axes, seconds)

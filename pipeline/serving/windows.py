@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.members import SILENCE, UNKNOWN
+
 # Of times in seconds.
 DIGITS = 6
 
@@ -33,6 +35,8 @@ def heard(
 ) -> list[Heard]:
     """Return the words in a recording. Overlapping windows with one label are one word.
 
+    Unknown words and silence are not returned, but they end a word.
+
     Args:
         probabilities: (windows, labels).
         labels: the labels' names.
@@ -51,4 +55,4 @@ def heard(
             words[-1] = words[-1]._replace(end=end, probability=max(probability, words[-1].probability))
         else:
             words.append(Heard(start, end, label, probability))
-    return words
+    return [word for word in words if word.label not in (UNKNOWN, SILENCE)]

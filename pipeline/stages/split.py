@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline import params
 from pipeline.corpus import clips, members, splits
 from pipeline.corpus.clips import Clip
+from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task, shortages
 from pipeline.errors import PipelineError, run
@@ -23,12 +24,12 @@ def main() -> None:
     print(splits.format_table(rows, joined))
     for message in shortages(joined, task):
         print(message)
-    used = [(clip, member) for clip, member in zip(rows, joined, strict=True) if member.label]
-    unmatched = sum(clip.speaker == clip.clip for clip, _ in used)
+    spoken = [clip for clip, member in zip(rows, joined, strict=True) if member.label not in ("", SILENCE)]
+    unmatched = sum(clip.speaker == clip.clip for clip in spoken)
     if unmatched:
         print(
-            f"{unmatched} of {len(used)} clips have no speaker by params.yaml: clips.speaker: each counts as"
-            " its own speaker, so one person may be in two splits"
+            f"{unmatched} of {len(spoken)} clips have no speaker by params.yaml: clips.speaker: each counts"
+            " as its own speaker, so one person may be in two splits"
         )
     for keys, problem in (
         ([clip.speaker for clip in rows], "speakers have clips"),
@@ -54,6 +55,9 @@ def _lists(rows: list[Clip], settings: Split) -> dict[str, set[str]]:
                 f"params.yaml: split.lists.{name}, {path}, has {len(ids)} names{example}, but"
                 f" none is a clip, such as {rows[0].clip}: use a list of paths below the archive's top folder"
             )
+        if ids - known:
+            others = sorted(ids - known)
+            print(f"{len(others):,} of {len(ids):,} names in {path} are no clips, such as {others[0]}")
     return lists
 
 

@@ -192,9 +192,11 @@ def test_noise_needs_a_feature_with_a_graph(content: dict[str, Any], monkeypatch
 
 
 def test_a_folder_of_noise_must_have_its_md5(content: dict[str, Any], tmp_path: Path) -> None:
-    """A missing folder without an md5 is found. With one it may be missing: a teammate may have it."""
+    """A missing folder without an md5 is found, if noise is added. With an md5 it may be missing."""
     noise = content["train"]["augment"]["noise"]
     noise["folder"] = str(tmp_path / "noise")
+    assert problems_in(content) == []
+    noise["probability"] = 0.5
     assert "noise.folder is " in problems_in(content)[0]
     noise["folder_md5"] = "0" * 32
     assert problems_in(content) == []

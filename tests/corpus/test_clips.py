@@ -114,8 +114,8 @@ def test_a_tsv_with_quotes() -> None:
     found = _origins(ids, naming, en_validated=table)
     assert found.clips == {ids[0]: Origin('"yes', "a1", ""), ids[2]: Origin("no", "b2", "")}
     assert clips.differences(found, naming.table) == [
-        "2 clips are not in en/validated.tsv and are left out, such as en/clips/common_voice_en_1.mp3",
-        "1 files of en/validated.tsv are not in the archive, such as common_voice_en_9.mp3",
+        "left out because they are not in en/validated.tsv: 2 clips, such as en/clips/common_voice_en_1.mp3",
+        "in en/validated.tsv, but not in the archive: 1 files, such as common_voice_en_9.mp3",
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_pattern_that_fits_not_all_clips_is_an_error() -> None:
     with pytest.raises(PipelineError) as error:
         _origins(ids, _naming(label=r"/(\d)_"))
     assert str(error.value).splitlines()[:5] == [
-        "params.yaml: clips.label, '/(\\\\d)_', gives no label to 5 of 7 clips, such as",
+        r"params.yaml: clips.label, '/(\d)_', gives no label to 5 of 7 clips, such as",
         "  recordings/0.wav",
         "  recordings/1.wav",
         "  recordings/2.wav",
@@ -157,6 +157,8 @@ def test_a_pattern_that_fits_not_all_clips_is_an_error() -> None:
         ({}, "file,label\na/x.wav,y\n./a/x.wav,z\n", r"a/x\.wav in t\.csv is there twice"),
         ({}, "file,label\na/x.wav,y\nb/x.wav, \n", r"the column label of the table gives no label to 1 of 2"),
         ({}, "file,label\n\udcff", r"t\.csv is not a table in UTF-8"),
+        ({}, "", r"clips\.table\.path is t\.csv, which is empty"),
+        ({}, 'file,label\n"' + "x" * 200_000, r"t\.csv is damaged at line 1: field larger than"),
     ],
 )
 def test_a_table_that_does_not_fit_is_an_error(changes: dict[str, str], table: str, message: str) -> None:
@@ -167,8 +169,12 @@ def test_a_table_that_does_not_fit_is_an_error(changes: dict[str, str], table: s
 
 
 def test_a_whole_path_in_a_table_names_one_clip() -> None:
-    """A path that is a clip's id means that clip, even if another clip's path ends with it."""
+    """A path that is a clip's id means that clip, even if another clip's path ends with it.
+
+    The path may begin with the top folder.
+    """
     naming = _naming(table={"path": "t.csv", "file": "file"})
+    assert list(_origins(["a/x.wav"], naming, t="file\ntop/a/x.wav\n").clips) == ["a/x.wav"]
     assert list(_origins(["a/x.wav", "b/a/x.wav"], naming, t="file\na/x.wav\n").clips) == ["a/x.wav"]
 
 

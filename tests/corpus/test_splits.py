@@ -296,6 +296,22 @@ def test_no_voice_and_no_stretch_of_noise_is_in_two_splits(method: str) -> None:
         assert 0 < counts["_silence_", split] <= wanted
 
 
+@pytest.mark.parametrize("pieces", [1, 3, 5, 6])
+def test_many_short_recordings_are_divided_too(pieces: int) -> None:
+    """A hundred recordings that are too short to be divided are dealt in the proportions."""
+    clips = _with_noise(recordings=100, pieces=pieces)
+    members = splits.split(clips, SETTINGS, ALL, ["noise"])
+    counts = Counter(member.split for member in members if member.noise)
+    for name, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
+        assert abs(counts[name] - 100 * pieces * share) <= 2
+
+
+def test_a_value_in_two_given_splits_is_refused() -> None:
+    """A fold that is named under val and test is a mistake."""
+    with pytest.raises(ValidationError, match="each value of given in one split, has 2 in two"):
+        _settings(given={"train": [1], "val": [2], "test": ["2"]})
+
+
 def test_other_words_leave_the_noise_where_it_is() -> None:
     """The noise's splits depend only on the seed, and another seed begins elsewhere."""
     clips = _with_noise()

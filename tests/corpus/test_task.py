@@ -24,9 +24,9 @@ def _task(**changes: Any) -> Task:
         ({"words": ["yes", "no"], "unknown": 0.1}, ["yes", "no", UNKNOWN, UNKNOWN, "", UNKNOWN, ""]),
         (
             {"words": ["yes", "no"], "unknown": 0.1, "silence": 0.1},
-            ["yes", "no", UNKNOWN, UNKNOWN, SILENCE, UNKNOWN, SILENCE],
+            ["yes", "no", UNKNOWN, UNKNOWN, "", UNKNOWN, SILENCE],
         ),
-        ({"silence": 0.1}, ["yes", "no", "cat", "dog", SILENCE, "_unknown_", SILENCE]),
+        ({"silence": 0.1}, ["yes", "no", "cat", "dog", "", "_unknown_", SILENCE]),
         ({"unknown": 0.1}, ["yes", "no", "cat", "dog", "_silence_", UNKNOWN, ""]),
     ],
 )
@@ -35,11 +35,22 @@ def test_labels_become_those_of_the_task(changes: dict[str, Any], expected: list
     assert to_labels(LABELS, _task(**changes), ["noise"]) == expected
 
 
+def test_published_silence_is_used_if_there_is_no_noise() -> None:
+    """Clips that already are `_silence_` are silence, because they cannot be cut from the noise."""
+    assert to_labels(LABELS[:5], _task(words=["yes", "no"], silence=0.1), ["noise"]) == [
+        "yes",
+        "no",
+        "",
+        "",
+        SILENCE,
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"words": ["yes", "nno"]}, r"task\.words has 'nno', but no clip has this label; did you mean no\?"),
-        ({"words": ["yes", "noise"]}, r"task\.words has 'noise', but no clip has this label"),
+        ({"words": ["yes", "noise"]}, r"task\.words has 'noise', which is in clips\.recordings"),
         ({"words": ["yes"]}, r"the task has only one label, 'yes', but a classifier needs two"),
         ({"words": ["yes", "no", "cat", "dog"], "unknown": 0.1}, None),
     ],

@@ -36,6 +36,13 @@ def test_neighbouring_windows_with_one_label_are_one_word() -> None:
     assert heard(rows, ["go", "stop"], duration=1.0, hop=0.5, threshold=0.99) == []
 
 
+def test_unknown_words_and_silence_are_not_heard() -> None:
+    """They are no words of the user's, but they divide a word that is said twice."""
+    rows = np.array([[0.9, 0.0, 0.1], [0.0, 0.9, 0.1], [0.0, 0.1, 0.9], [0.9, 0.0, 0.1]], np.float32)
+    words = heard(rows, ["go", "_unknown_", "_silence_"], duration=1.0, hop=0.5, threshold=0.5)
+    assert [(word.start, word.label) for word in words] == [(0.0, "go"), (1.5, "go")]
+
+
 def test_a_word_goes_on_over_a_weak_window() -> None:
     """A window below the threshold does not divide a word; a pause as long as a window does."""
     weak = [0.4, 0.6]

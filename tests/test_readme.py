@@ -1,14 +1,19 @@
 """The README's examples are run, and what it names exists."""
 
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
+from pipeline.commands.check import problems_in
 from pipeline.files import read_csv
 from tests.project import ROOT, Project
 
@@ -102,3 +107,33 @@ def test_the_picture_is_small() -> None:
     picture = (ROOT / "docs/report.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) < 300_000
+
+
+def _commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield each `dvc exp run` of the documentation that sets values, and the values."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ *(dvc exp run .*)", text, re.MULTILINE):
+            if "--queue" not in line and "$" not in line:
+                words = shlex.split(line.partition("&&")[0], comments=True)
+                yield f"{path.name}: {line}", [word for flag, word in pairwise(words) if flag == "-S"]
+
+
+def test_the_documented_values_are_parameters(tmp_path: Path) -> None:
+    """Each value that a documented command sets is one that params.yaml has, and it is a valid one.
+
+    The README's example of a new feature and a new model is left out.
+    """
+    from dvc.utils.hydra import apply_overrides
+
+    commands = [(name, values) for name, values in _commands() if "energy" not in name]
+    assert len(commands) > 15
+    for name, values in commands:
+        content = (ROOT / "params.yaml").read_text(encoding="utf-8")
+        (tmp_path / "params.yaml").write_text(content, encoding="utf-8")
+        try:
+            apply_overrides(tmp_path / "params.yaml", values)
+        except Exception as error:  # noqa: BLE001 - any error is a wrong command
+            pytest.fail(f"{name}: {error}")
+        problems = problems_in(YAML(typ="safe", pure=True).load((tmp_path / "params.yaml").read_text()))
+        assert not problems, f"{name}: {problems}"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands import parser
-from pipeline.corpus import clips
-from pipeline.corpus.archive import Archive, Unpacking, local_path, opened
+from pipeline.corpus import clips, splits
+from pipeline.corpus.archive import Archive, Contents, Unpacking, local_path, opened
 from pipeline.corpus.audio import Audio
-from pipeline.corpus.clips import Naming
+from pipeline.corpus.clips import Clip, Naming
 from pipeline.corpus.demo import Demo
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument(
         "--clips",
         action="store_true",
-        help="list the labels and speakers that `clips` gives, from the names of the files in the archive",
+        help="list the labels, speakers and splits of the clips, from the names of the files in the archive",
     )
     show_clips = options.parse_args(arguments).clips
     params = load()
@@ -53,19 +53,19 @@ def main(arguments: Sequence[str]) -> None:
     if problems:
         raise PipelineError("\n".join(problems))
     if show_clips:
-        print(clips_in_archive(params))
+        print_clips(params)
         return
     print(f"{FILE}: no mistakes; dataset {params['dataset']}, {params['feature']} → {params['model']}")
 
 
-def clips_in_archive(params: dict[str, Any]) -> str:
-    """Return a table of the labels in the chosen archive: how many clips and speakers each has.
+def print_clips(params: dict[str, Any]) -> None:
+    """Print how many clips and speakers each label of the chosen archive has, and how they would be split.
 
-    Only the archive's list of files is read, and the table in it if there is one.
+    Only the archive's list of files is read, and the table and the lists in it.
 
     Raises:
-        PipelineError: the archive is not here yet, or as `pipeline.corpus.archive.opened` and
-            `pipeline.corpus.clips.origins`.
+        PipelineError: the archive is not here yet, or as `pipeline.corpus.archive.opened`,
+            `pipeline.corpus.clips.origins` and `pipeline.corpus.splits.split`.
     """
     name, naming = params["dataset"], Naming(**params["clips"])
     url = params["datasets"][name].get("url")
@@ -76,23 +76,54 @@ def clips_in_archive(params: dict[str, Any]) -> str:
         raise PipelineError(f"{local or path} is missing: {advice}")
     with opened(path, Unpacking(**params["extract"])) as contents:
         origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
+        print(f"{path}: {len(origins.clips):,} clips")
+        print("\n".join(_table_of_labels(origins, naming)))
+        print("\n".join(_split_in_archive(params, naming, origins, contents)))
+
+
+def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
     labels = Counter(origin.label for origin in origins.clips.values())
-    known = [(clip, origin) for clip, origin in origins.clips.items() if origin.speaker != clip]
+    spoken = [item for item in origins.clips.items() if item[1].label not in naming.recordings]
+    known = [(clip, origin) for clip, origin in spoken if origin.speaker != clip]
     speakers = Counter(label for label, _ in {(origin.label, origin.speaker) for _, origin in known})
     width = max(len("label"), *map(len, labels))
-    lines = [f"{path}: {len(origins.clips):,} clips", f"{'label':<{width}}   clips  speakers  such as"]
+    lines = [f"{'label':<{width}}   clips  speakers  such as"]
     for label in sorted(labels):
         example = next(clip for clip, origin in origins.clips.items() if origin.label == label)
         pieces = " (cut into pieces)" if label in naming.recordings else ""
         lines.append(f"{label:<{width}}{labels[label]:>8,}{speakers[label]:>10,}  {example}{pieces}")
-    unknown = len(origins.clips) - len(known)
-    everyone = len({origin.speaker for _, origin in known})
-    lines.append(f"{everyone:,} speakers; {unknown:,} clips have none, and count as their own speaker")
-    splits = Counter(origin.given_split for origin in origins.clips.values())
-    if set(splits) != {""}:
-        named = (f"{split or 'none'} {count:,}" for split, count in sorted(splits.items()))
-        lines.append(f"given splits: {', '.join(named)}")
-    return "\n".join([*lines, *clips.differences(origins, naming.table)])
+    everyone = sorted({origin.speaker for _, origin in known})
+    examples = f", such as {', '.join(everyone[: clips.SHOWN])}" if everyone else ""
+    lines.append(f"{len(everyone):,} speakers{examples}")
+    if len(spoken) > len(known):
+        rule = naming.table.speaker or naming.speaker
+        lines.append(
+            f"{len(spoken) - len(known):,} clips have no speaker by '{rule}', and count as their own speaker"
+        )
+    given = Counter(origin.given_split for origin in origins.clips.values())
+    if set(given) != {""}:
+        counts = (f"{name or 'none'} {count:,}" for name, count in sorted(given.items()))
+        lines.append(f"given splits: {', '.join(counts)}")
+    return [*lines, *clips.differences(origins, naming)]
+
+
+def _split_in_archive(
+    params: dict[str, Any], naming: Naming, origins: clips.Origins, contents: Contents
+) -> list[str]:
+    """Return the table of the split that the clips would have, without noise, of which only files are known.
+
+    Raises PipelineError as `pipeline.corpus.splits.split`.
+    """
+    rows = [
+        Clip(clip, *origin, sample_rate=0, samples=0, md5=clip)
+        for clip, origin in origins.clips.items()
+        if origin.label not in naming.recordings
+    ]
+    task, settings = Task(**params["task"]), Split(**params["split"])
+    lists, messages = splits.read_lists(rows, settings, contents.read_table)
+    joined = splits.split(rows, settings, task.model_copy(update={"silence": 0.0}), lists=lists)
+    heading = "the split, if there are no exact copies of clips, and without noise:"
+    return [*messages, heading, splits.format_table(rows, joined)]
 
 
 def problems_in(params: dict[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ from pipeline.params import Section
 # How many paths and labels a message shows.
 SHOWN = 3
 LABELS_SHOWN = 12
+# The label of noise in many archives. It is set even for archives without noise.
+USUAL_RECORDINGS = "_background_noise_"
 
 
 class Table(Section):
@@ -209,10 +211,14 @@ def _match(ids: Iterable[str], table: Table, content: bytes) -> tuple[dict[str, 
             unmatched.append(entry)
             continue
         if len(fitting) > 1 or fitting[0] in matched:
-            problem = f"fits {fitting[0]} and {fitting[1]}" if len(fitting) > 1 else "is there twice"
+            if len(fitting) > 1:
+                problem = f"fits {fitting[0]} and {fitting[1]}"
+                advice = "choose a column with more of the path under clips.table.file, or leave out a folder"
+                advice += " with extract.exclude"
+            else:
+                problem, advice = "is there twice", "remove a row of the table"
             raise PipelineError(
-                f"params.yaml: {entry} in {table.path} {problem}, expected one clip for each row and one row"
-                " for each clip: correct clips.table.file, or leave out a folder with extract.exclude"
+                f"params.yaml: {entry} in {table.path} {problem}, expected one row for each clip: {advice}"
             )
         matched[fitting[0]] = row
     return matched, unmatched
@@ -235,9 +241,12 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
     for key in ("file", "label", "speaker", "split"):
         column = getattr(table, key)
         if column is not None and column not in columns:
+            advice = "correct it"
+            if len(columns) == 1 and ";" in columns[0]:
+                advice = "separate the columns of the table with commas, or call it .tsv and use tabs"
             raise PipelineError(
                 f"params.yaml: clips.table.{key} must be one of the columns of {name}, {', '.join(columns)},"
-                f" is {column!r}: correct it"
+                f" is {column!r}: {advice}"
             )
     try:
         return list(reader)
@@ -247,9 +256,18 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
         ) from None
 
 
-def differences(found: Origins, table: Table) -> list[str]:
-    """Return a message if clips are left out, and one if the table has files that the archive lacks."""
-    messages = []
+def differences(found: Origins, naming: Naming) -> list[str]:
+    """Return a message for each way in which the clips are not what `naming` leads one to expect.
+
+    Clips may be left out, the table may have files that the archive lacks, and there may be no recordings of
+    a label that is named.
+    """
+    table, labels = naming.table, {origin.label for origin in found.clips.values()}
+    messages = [
+        f"no clip has the label {label}, which is in params.yaml: clips.recordings"
+        for label in naming.recordings
+        if label not in labels | {USUAL_RECORDINGS}
+    ]
     for ids, problem in (
         (found.not_in_table, f"left out because they are not in {table.path}: {{}} clips, such as"),
         (found.without_file, f"in {table.path}, but not in the archive: {{}} files, such as"),
@@ -271,9 +289,9 @@ def read_table(folder: Path, name: str) -> bytes:
     raise PipelineError(missing_table(name, tables))
 
 
-def read_list(folder: Path, name: str) -> set[str]:
-    """Return the ids in the list `name` in `folder`, one a line. Raises PipelineError if it is missing."""
-    text = read_table(folder, name).decode("utf-8-sig", errors="replace")
+def read_list(content: bytes) -> set[str]:
+    """Return the ids in a list, which has one on each line."""
+    text = content.decode("utf-8-sig", errors="replace")
     return {line.strip().replace("\\", "/").removeprefix("./") for line in text.splitlines()} - {""}
 
 

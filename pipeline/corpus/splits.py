@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.corpus import recordings
-from pipeline.corpus.clips import Clip
+from pipeline.corpus.clips import Clip, read_list
 from pipeline.corpus.members import SILENCE, SPLITS, Member
 from pipeline.corpus.task import Task, draw, to_labels
 from pipeline.errors import PipelineError
@@ -116,6 +116,35 @@ def split(
     pairs = [(member.label, member.split) for member in members if member.label]
     _check_labels(pairs, SPLITS, _remedy(settings))
     return members
+
+
+def read_lists(
+    clips: list[Clip], settings: Split, read_table: Callable[[str], bytes]
+) -> tuple[dict[str, set[str]], list[str]]:
+    """Return the ids in each list of `settings`, and a message for each list with names that are no clips.
+
+    Both are empty if `settings.method` is not `list`. `read_table` returns the content of a list at a path
+    below the archive's top folder.
+
+    Raises PipelineError if there is no such list, or if it names no clip.
+    """
+    lists: dict[str, set[str]] = {}
+    messages = []
+    known = {clip.clip for clip in clips}
+    for name, path in settings.lists.items() if settings.method == "list" else ():
+        ids = lists[name] = read_list(read_table(path))
+        if not ids & known:
+            example = f" such as {min(ids)}" if ids else ""
+            raise PipelineError(
+                f"params.yaml: split.lists.{name}, {path}, has {len(ids)} names{example}, but none is a clip,"
+                f" such as {clips[0].clip}: use a list of paths below the archive's top folder"
+            )
+        others = sorted(ids - known)
+        if others:
+            messages.append(
+                f"{len(others):,} of {len(ids):,} names in {path} are no clips, such as {others[0]}"
+            )
+    return lists, messages
 
 
 def _by_method(clips: list[Clip], settings: Split, lists: Mapping[str, Collection[str]]) -> list[str]:

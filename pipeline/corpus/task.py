@@ -9,10 +9,10 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.corpus.members import SILENCE, SPLITS, UNKNOWN, Member
 from pipeline.errors import PipelineError
@@ -22,9 +22,16 @@ from pipeline.params import Section
 class Task(Section):
     """The section `task`: the words, and how many unknown clips and how much silence are added to them."""
 
-    words: list[str] | None  # None: all labels
+    words: list[str] | None  # None: all labels. Numbers count as text
     unknown: float = Field(ge=0)  # share of the words' clips
     silence: float = Field(ge=0)  # share of the words' clips
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _as_text(cls, words: Any) -> Any:
+        if not isinstance(words, list):
+            return words
+        return [str(word) if type(word) is int else word for word in words]
 
     @model_validator(mode="after")
     def _words_are_words(self) -> Self:

@@ -80,6 +80,7 @@ def page(run: Run, settings: Report) -> str:
         title=f"{run.params['dataset']}: {run.params['feature']} → {run.params['model']}",
         params=run.params,
         metrics=metrics,
+        clips_of={row["label"]: int(row["clips"]) for row in read_csv(run.results / "labels.csv")},
         data=_data(run),
         examples=examples,
         model=_model(run, predictions),

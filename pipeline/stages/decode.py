@@ -59,7 +59,7 @@ def main() -> None:
 def _origins(naming: Naming) -> dict[str, Origin]:
     """Return what is known of each audio file, and print what the table leaves out."""
     found = clips.origins(clips.find(RAW), naming, partial(read_table, RAW))
-    for line in clips.differences(found, naming.table):
+    for line in clips.differences(found, naming):
         print(line)
     return found.clips
 

@@ -226,6 +226,9 @@ def test_the_command_prints_only_the_message(content: dict[str, Any], tmp_path: 
 # ---------------------------------------------------------------------------------------------- check --clips
 
 
+SPEAKERS = ("anna", "bob", "cleo", "")
+
+
 def _project(folder: Path, content: dict[str, Any], **clips: Any) -> Path:
     """Write params.yaml and an archive with a few names into `folder`."""
     content["dataset"] = "own"
@@ -234,7 +237,7 @@ def _project(folder: Path, content: dict[str, Any], **clips: Any) -> Path:
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe").dump(content, file)
     with zipfile.ZipFile(folder / "own.zip", "w") as archive:
-        for name in ("1_anna_0.wav", "1_bob_0.wav", "2_anna_0.wav", "3_.wav", "x/rain.wav", "README.md"):
+        for name in ("x/rain.wav", "README.md", *(f"{d}_{who}_0.wav" for d in "12" for who in SPEAKERS)):
             archive.writestr(f"top/clips/{name}", "not audio")
     return folder
 
@@ -247,23 +250,59 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
     result = pipeline("check", "--clips", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert [" ".join(line.split()) for line in result.stdout.splitlines()] == [
-        f"{folder}/own.zip: 5 clips",
+        f"{folder}/own.zip: 9 clips",
         "label clips speakers such as",
-        "1 2 2 clips/1_anna_0.wav",
-        "2 1 1 clips/2_anna_0.wav",
-        "3 1 0 clips/3_.wav",
+        "1 4 3 clips/1__0.wav",
+        "2 4 3 clips/2__0.wav",
         "x 1 0 clips/x/rain.wav (cut into pieces)",
-        "2 speakers; 2 clips have none, and count as their own speaker",
-        "given splits: none 2, 0 3",
+        "3 speakers, such as anna, bob, cleo",
+        r"2 clips have no speaker by '\d_([a-z]+)_', and count as their own speaker",
+        "given splits: none 1, 0 8",
+        "the split, if there are no exact copies of clips, and without noise:",
+        "train val test",
+        "1 2 1 1",
+        "2 2 1 1",
+        "clips 4 2 2",
+        "speakers 2 1 2",
     ]
     assert {path.name for path in folder.iterdir()} == {"params.yaml", "own.zip"}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("task", {"words": ["1", "7"]}, "task.words has '7', but no clip has this label"),
+        ("split", {"method": "given"}, "split.given has no split for 8 of 8 clips, such as clips/1__0.wav"),
+        ("split", {"method": "list"}, "_list.txt' in the archive, which has these tables and lists: none"),
+    ],
+)
+def test_a_task_and_a_split_that_do_not_fit_are_found_too(
+    content: dict[str, Any], tmp_path: Path, section: str, values: dict[str, Any], message: str
+) -> None:
+    """Words that no clip has, and splits that the archive does not name, are found before any stage runs."""
+    folder = _project(tmp_path, content, label=r"clips/(\d|x)", recordings=["x"])
+    content[section].update(values)
+    _project(folder, content)
+    result = pipeline("check", "--clips", cwd=folder)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "own.zip: 9 clips" in result.stdout
+
+
+def test_a_misspelt_label_of_recordings_is_named(content: dict[str, Any], tmp_path: Path) -> None:
+    """The default name may be missing, because many archives have no noise."""
+    folder = _project(tmp_path, content, label=r"clips/(\d|x)", recordings=["noise"])
+    content["task"]["words"] = ["1", "2"]
+    _project(folder, content)
+    output = pipeline("check", "--clips", cwd=folder).stdout
+    assert "no clip has the label noise, which is in params.yaml: clips.recordings" in output
 
 
 def test_a_pattern_that_fits_nothing_is_found_without_a_run(content: dict[str, Any], tmp_path: Path) -> None:
     """The message has three paths and the pattern, and no traceback."""
     result = pipeline("check", "--clips", cwd=_project(tmp_path, content, label="([a-z]+)_nohash_"))
     assert result.returncode == 1
-    assert "'([a-z]+)_nohash_', gives no label to 5 of 5 clips, such as" in result.stderr
+    assert "'([a-z]+)_nohash_', gives no label to 9 of 9 clips, such as" in result.stderr
     assert result.stderr.count("\n  clips/") == 3
     assert "Traceback" not in result.stderr
 
@@ -273,7 +312,7 @@ def test_an_archive_that_is_not_there_yet_is_an_error(content: dict[str, Any], t
     _project(tmp_path, content)
     (tmp_path / "data/archive").mkdir(parents=True)
     (tmp_path / "own.zip").rename(tmp_path / "data/archive/own")
-    assert "data/archive/own: 5 clips" in pipeline("check", "--clips", cwd=tmp_path).stdout
+    assert "data/archive/own: 9 clips" in pipeline("check", "--clips", cwd=tmp_path).stdout
     (tmp_path / "data/archive/own").unlink()
     message = "own.zip is missing: correct params.yaml: datasets.own.url"
     assert message in pipeline("check", "--clips", cwd=tmp_path).stderr

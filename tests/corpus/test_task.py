@@ -35,6 +35,11 @@ def test_labels_become_those_of_the_task(changes: dict[str, Any], expected: list
     assert to_labels(LABELS, _task(**changes), ["noise"]) == expected
 
 
+def test_digits_are_words() -> None:
+    """On a command line and in YAML, a digit is a number. It means the label with that name."""
+    assert to_labels(["0", "1", "2"], _task(words=[0, "2"])) == ["0", "", "2"]
+
+
 def test_published_silence_is_used_if_there_is_no_noise() -> None:
     """Clips that already are `_silence_` are silence, because they cannot be cut from the noise."""
     assert to_labels(LABELS[:5], _task(words=["yes", "no"], silence=0.1), ["noise"]) == [

@@ -144,8 +144,10 @@ def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
     assert f"{counts['_unknown_']} clips of other labels are joined as _unknown_." in text
     assert f"{counts['_silence_']} clips are _silence_." in text
     scores = json.loads((project.path / "results/metrics.json").read_text())
-    unknown, silence = scores["unknown_as_word"], scores["silence_as_word"]
-    assert f"taken for a word: {unknown} unknown clips, {silence} silences" in text
+    clips_of = {row["label"]: row["clips"] for row in read_csv(project.path / "results/labels.csv")}
+    unknown = f"{scores['unknown_as_word']} of {clips_of['_unknown_']} unknown clips"
+    silence = f"{scores['silence_as_word']} of {clips_of['_silence_']} silences"
+    assert f"taken for a word: {unknown}, {silence}" in text
     in_noise = read_csv(project.path / "results/noise.csv")
     assert [row["snr"] for row in in_noise] == ["20", "10", "5", "0"]
     mean = sum(float(row["accuracy"]) for row in in_noise) / 4

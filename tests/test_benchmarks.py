@@ -134,6 +134,11 @@ SMOKES = {
         ),
         (pytest.mark.tensorflow,),
     ),
+    "noise": Smoke(
+        "--clips 60 --rounds 1 --models tcresnet",
+        (rf"\| tcresnet \| {NUMBER} \| {NUMBER} \| {NUMBER} \|",),
+        (pytest.mark.tensorflow,),
+    ),
 }
 
 

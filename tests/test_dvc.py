@@ -27,7 +27,7 @@ def test_metrics_fit_a_terminal(project: Project) -> None:
     metrics = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
     scores = metrics["results/metrics.json"]["data"]
     assert metrics.keys() == {"results/metrics.json", "results/export.json"}
-    expected = {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch", "noise_accuracy"}
+    expected = {"accuracy", "low_95", "high_95", "macro_f1", "loss", "clips", "epoch", "noisy"}
     assert scores.keys() == expected
     assert scores["epoch"] == 1
     lines = project.run("dvc", "metrics", "show", "results/metrics.json").splitlines()

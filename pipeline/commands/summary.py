@@ -52,9 +52,9 @@ models/model.keras         the trained model"""
 def _more(scores: dict[str, Any]) -> str:
     """Return lines for the scores that only some tasks have."""
     lines = ""
-    if "noise_accuracy" in scores:
+    if "noisy" in scores:
         snrs = ", ".join(map(str, SNRS))
-        lines += f"  in noise  {scores['noise_accuracy']:.3f}   mean accuracy at {snrs} dB\n"
+        lines += f"  in noise  {scores['noisy']:.3f}   mean accuracy at {snrs} dB\n"
     if "words_accuracy" in scores:
         others = [
             f"{scores[key]} {name}"

@@ -40,7 +40,7 @@ def main() -> None:
     metrics = {
         **scores,
         **evaluation.score_words(test.targets, best, test.labels),
-        **({"noise_accuracy": float(np.mean(list(in_noise.values())))} if in_noise else {}),
+        **({"noisy": float(np.mean(list(in_noise.values())))} if in_noise else {}),
         "low_95": interval["low"],
         "high_95": interval["high"],
         "epoch": log["best"]["epoch"],

@@ -40,7 +40,7 @@ def test_the_scores_of_the_last_run_are_printed(folder: Path, capsys: pytest.Cap
     assert "macro F1  0.750" in printed
     assert "loss      0.500 nats" in printed
     assert "in noise" not in printed
-    others = {"noise_accuracy": 0.61, "words_accuracy": 0.92, "unknown_as_word": 3, "silence_as_word": 0}
+    others = {"noisy": 0.61, "words_accuracy": 0.92, "unknown_as_word": 3, "silence_as_word": 0}
     (folder / "results/metrics.json").write_text(json.dumps({**SCORES, **others}))
     summary.main([])
     printed = capsys.readouterr().out

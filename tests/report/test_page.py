@@ -141,8 +141,8 @@ def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
     text = _text(project.path / "results" / "report.html")
     counts = Counter(row["label"] for row in read_csv(project.path / "data/split.csv"))
     assert "tells 2 words apart: go, stop." in text
-    assert f"{counts['_unknown_']} clips of other labels are joined as _unknown_." in text
-    assert f"{counts['_silence_']} clips are _silence_." in text
+    assert f"{counts['_unknown_']} clips of other labels are joined as _unknown_ ." in text
+    assert f"{counts['_silence_']} clips are _silence_ ." in text
     scores = json.loads((project.path / "results/metrics.json").read_text())
     clips_of = {row["label"]: row["clips"] for row in read_csv(project.path / "results/labels.csv")}
     unknown = f"{scores['unknown_as_word']} of {clips_of['_unknown_']} unknown clips"
@@ -151,7 +151,7 @@ def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
     in_noise = read_csv(project.path / "results/noise.csv")
     assert [row["snr"] for row in in_noise] == ["20", "10", "5", "0"]
     mean = sum(float(row["accuracy"]) for row in in_noise) / 4
-    assert scores["noise_accuracy"] == pytest.approx(mean, abs=1e-6)
+    assert scores["noisy"] == pytest.approx(mean, abs=1e-6)
     assert f"{100 * mean:.1f} % accuracy in noise" in text
 
 
@@ -161,7 +161,7 @@ def test_a_run_without_noise_has_no_scores_in_noise(project: Project) -> None:
     output = project.run("dvc", "repro")
     assert "the test split has no noise, so there are no scores in noise" in output
     assert (project.path / "results/noise.csv").read_text() == "snr,accuracy\n"
-    assert "noise_accuracy" not in json.loads((project.path / "results/metrics.json").read_text())
+    assert "noisy" not in json.loads((project.path / "results/metrics.json").read_text())
     text = _text(project.path / "results" / "report.html")
     assert "in noise" not in text
     project.run("dvc", "plots", "show", "--out", "plots")

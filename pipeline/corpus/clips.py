@@ -67,7 +67,7 @@ class Naming(Section):
 
 
 class Origin(NamedTuple):
-    """What a clip's path and the table say of it."""
+    """A clip's label, speaker and split, as read from its path or from the table."""
 
     label: str
     speaker: str  # the clip's id if nobody says who speaks

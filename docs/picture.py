@@ -1,7 +1,7 @@
 """Draw the README's picture: `python docs/picture.py` writes docs/report.png from results/report.html.
 
-The picture has three parts of the report: its headline figures, the features of its first clip, and how well
-the model does. Draw it again after a change of the report's look or of the demo's scores. You need a finished
+The picture has three parts of the report: its headline figures, the features of a word, and how well the
+model does. Draw it again after a change of the report's look or of the demo's scores. You need a finished
 run, and Chromium with chromedriver, which `make servers` installs.
 """
 
@@ -25,12 +25,15 @@ COLORS = 256
 MAX_BYTES = 300_000
 # Keep the parts, and put the clip to the left of the model. Return the names of parts that are missing.
 ARRANGE = """
+const words = [...document.querySelectorAll("#examples h3")].filter(h3 => !h3.textContent.startsWith("_"));
+let features = words[0];
+while (features && !features.matches(".grid")) features = features.nextElementSibling;
 const parts = {
     "header": document.querySelector("header"),
     "#examples": document.querySelector("#examples h2"),
     "#examples p": document.querySelector("#examples p"),
-    "#examples h3": document.querySelector("#examples h3"),
-    "#examples .grid": document.querySelector("#examples .grid"),
+    "an h3 with a word": words[0],
+    "the word's .grid": features,
     "#model": document.querySelector("#model h2"),
     "the curve of accuracy": document.querySelectorAll("#model .grid figure")[1],
     "the confusion matrix": document.querySelector("table.confusion")?.closest(".scroll"),

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlparse
 
 from pydantic import Field, field_validator
 
-from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_table, missing_table
+from pipeline.corpus import tables
+from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_table
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
 from pipeline.params import Section, project
@@ -77,10 +78,16 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
             f" set it in params.yaml, or run dvc exp run -S {key}.url=PATH"
         )
     with atomic_write(path) as part:
-        if _scheme(archive.url) in ("http", "https"):
+        source = local_path(archive.url)
+        if source is None:
             _download(archive.url, part, key)
+        elif source.is_file():
+            shutil.copyfile(source, part)
         else:
-            _copy(archive.url, part, key)
+            raise PipelineError(
+                f"params.yaml: {key}.url must be a URL or the path of an archive, is {archive.url!r}: there"
+                f" is no file {source}: correct the path"
+            )
         digest = str(pooch.file_hash(part))
         if archive.sha256 not in (None, digest):
             raise PipelineError(
@@ -126,22 +133,10 @@ def _download(url: str, path: Path, key: str) -> None:
             ) from None
 
 
-def _copy(url: str, path: Path, key: str) -> None:
-    source = _local_path(url)
-    if not source.is_file():
-        raise PipelineError(
-            f"params.yaml: {key}.url must be a URL or the path of an archive, is {url!r}: there is no file"
-            f" {source}: correct the path"
-        )
-    shutil.copyfile(source, path)
-
-
 def local_path(url: str) -> Path | None:
     """Return the path that `url` is, or None if it is an http(s) URL."""
-    return None if _scheme(url) in ("http", "https") else _local_path(url)
-
-
-def _local_path(url: str) -> Path:
+    if _scheme(url) in ("http", "https"):
+        return None
     text = unquote(urlparse(url).path) if _scheme(url) == "file" else url
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - keeps an unknown ~user as it is
     # A queued experiment runs in a copy of the project, but a relative path starts at the project itself.
@@ -174,9 +169,7 @@ class Contents:
 
     def read_table(self, name: str) -> bytes:
         """Return the content of the table `name`. Raises PipelineError if the archive has no such file."""
-        if name not in self.tables:
-            raise PipelineError(missing_table(name, self.tables))
-        with self.tables[name].open() as file:
+        with tables.find(name, self.tables).open() as file:
             return file.read()
 
 
@@ -233,22 +226,23 @@ def _below(top: tuple[str, ...], parts: tuple[str, ...]) -> str:
     return "/".join(parts[len(top) :] if parts[: len(top)] == top else parts)
 
 
-def unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
-    """Write the audio files and tables of the archive at `path` to `folder`; return how many clips there are.
+def unpack(path: Path, folder: Path, tables_path: Path, unpacking: Unpacking) -> int:
+    """Write the audio files of the archive at `path` to `folder`; return how many there are.
 
-    Their paths in `folder` are those of `Contents`.
+    Their paths in `folder` are those of `Contents`. The tables are written to a zip archive, `tables_path`.
 
     Raises:
-        PipelineError: as `opened`. `folder` is then unchanged.
+        PipelineError: as `opened`. Nothing is then written.
     """
     with opened(path, unpacking) as contents, atomic_write(folder) as part:
         with Progress(len(contents.clips), "clips", "extract") as progress:
-            for name, entry in {**contents.clips, **contents.tables}.items():
+            for name, entry in contents.clips.items():
                 target = part / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with entry.open() as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-                progress.update(int(name in contents.clips))
+                progress.update(1)
+        tables.write(tables_path, {name: entry.open for name, entry in contents.tables.items()})
         return len(contents.clips)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from pydantic import field_validator, model_validator
 
-from pipeline.corpus.paths import is_clip, is_table, missing_table
+from pipeline.corpus.paths import is_clip
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv, write_csv
 from pipeline.params import Section
@@ -275,18 +275,6 @@ def differences(found: Origins, naming: Naming) -> list[str]:
         if ids:
             messages.append(f"{problem.format(f'{len(ids):,}')} {ids[0]}")
     return messages
-
-
-def read_table(folder: Path, name: str) -> bytes:
-    """Return the content of the table or list `name` in `folder`. Raises PipelineError if it is missing."""
-    if is_table(PurePosixPath(name).parts) and (folder / name).is_file():
-        return (folder / name).read_bytes()
-    tables = (
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if is_table(path.relative_to(folder).parts)
-    )
-    raise PipelineError(missing_table(name, tables))
 
 
 def read_list(content: bytes) -> set[str]:

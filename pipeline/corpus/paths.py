@@ -1,6 +1,6 @@
 """Tell from a path what a file is: a clip, or a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 AUDIO_SUFFIXES = (
@@ -9,8 +9,6 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 # Tables and lists, which may say what the clips are.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-# How many tables a message lists.
-LISTED = 10
 
 
 def is_clip(parts: Sequence[str]) -> bool:
@@ -25,12 +23,3 @@ def is_table(parts: Sequence[str]) -> bool:
 
 def _is_visible(parts: Sequence[str]) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
-def missing_table(name: str, known: Iterable[str]) -> str:
-    """Return the message for a table or list `name` that is not one of the `known` ones."""
-    listed = ", ".join(sorted(known)[:LISTED]) or "none"
-    return (
-        f"params.yaml: there is no {name!r} in the archive, which has these tables and lists: {listed}:"
-        " correct clips.table.path or split.lists. Paths begin below the archive's top folder"
-    )

@@ -57,7 +57,7 @@ def start(
 
     With several GPUs the strategy is MirroredStrategy, on several machines MultiWorkerMirroredStrategy. They
     split batches, so batch size and learning rate mean what they mean on one device. GPU memory is allocated
-    as it is needed.
+    as it is needed, and float32 is not replaced by TensorFloat-32.
 
     Args:
         seed: of weights, dropout and everything else that is drawn.
@@ -82,6 +82,8 @@ def start(
         gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    # A GPU would round the factors of a product to 10 bits, which changes a log-mel feature by 1.5 dB.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     if several:
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -1,13 +1,13 @@
-"""data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file, once."""
+"""data/raw, data/tables.zip → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import clips, recordings
+from pipeline.corpus import clips, recordings, tables
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
-from pipeline.corpus.clips import Clip, Naming, Origin, read_table
+from pipeline.corpus.clips import Clip, Naming, Origin
 from pipeline.errors import PipelineError, run
 from pipeline.files import write_csv
 from pipeline.store.layout import Rows
@@ -15,6 +15,7 @@ from pipeline.store.previous import PreviousRun
 from pipeline.store.writer import Contents, Verdict, Work, write
 
 RAW = Path("data/raw")
+TABLES = Path("data/tables.zip")
 WAVEFORMS = Path("data/waveforms.h5")
 CLIPS = Path("data/clips.csv")
 REJECTS = Path("data/rejects.csv")
@@ -58,7 +59,7 @@ def main() -> None:
 
 def _origins(naming: Naming) -> dict[str, Origin]:
     """Return what is known of each audio file, and print what the table leaves out."""
-    found = clips.origins(clips.find(RAW), naming, partial(read_table, RAW))
+    found = clips.origins(clips.find(RAW), naming, partial(tables.read, TABLES))
     for line in clips.differences(found, naming):
         print(line)
     return found.clips

@@ -47,9 +47,7 @@ def main() -> None:
             precision = saving.precision(MODEL)
             runtime.start(seed=0, precision=precision)
             import keras
-            import tensorflow as tf
 
-            tf.config.experimental.enable_tensor_float_32_execution(False)  # it is less exact, on GPUs
             network = keras.models.load_model(MODEL)
             try:
                 exporter = _exporter(network, description, rows(waveforms), train, settings)

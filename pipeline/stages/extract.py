@@ -1,4 +1,4 @@
-"""data/archive/<dataset> → data/raw: unpack the audio files, and the tables and lists beside them."""
+"""data/archive/<dataset> → data/raw, data/tables.zip: unpack the audio files, and the tables beside them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pipeline.errors import run
 def main() -> None:
     """Unpack the archive of the chosen data set."""
     path = Path("data/archive", params.read("dataset", str))
-    unpack(path, Path("data/raw"), params.read("extract", Unpacking))
+    unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""data/clips.csv → data/split.csv: give each clip its label in the task, and its split."""
+"""data/clips.csv, data/tables.zip → data/split.csv: give each clip its label in the task, and its split."""
 
 from functools import partial
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import clips, members, splits
+from pipeline.corpus import clips, members, splits, tables
 from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task, shortages
 from pipeline.errors import run
 
-RAW = Path("data/raw")
+TABLES = Path("data/tables.zip")
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     rows = clips.read(Path("data/clips.csv"))
     settings = params.read("split", Split)
     task = params.read("task", Task)
-    lists, others = splits.read_lists(rows, settings, partial(clips.read_table, RAW))
+    lists, others = splits.read_lists(rows, settings, partial(tables.read, TABLES))
     for message in others:
         print(message)
     joined = splits.split(rows, settings, task, params.read("clips.recordings", list[str]), lists)

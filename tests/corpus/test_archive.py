@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.corpus import tables
 from pipeline.corpus.archive import Archive, Unpacking, fetch, opened, unpack
 from pipeline.corpus.paths import AUDIO_SUFFIXES
 from pipeline.errors import PipelineError
@@ -182,6 +183,10 @@ def _tar(path: Path, entries: dict[str, bytes]) -> Path:
 both = pytest.mark.parametrize("pack", [_zip, _tar])
 
 
+def _unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
+    return unpack(path, folder, folder.with_name("tables.zip"), unpacking)
+
+
 def _files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -209,15 +214,17 @@ def test_label_folders_may_be_in_one_top_folder(tmp_path: Path, pack: Pack, top:
         f"__MACOSX/{top.strip('./')}/yes/._a.wav": b"junk",
     }
     folder = tmp_path / "raw"
-    assert unpack(pack(tmp_path / "own", entries), folder, UNPACKING) == 4
+    assert _unpack(pack(tmp_path / "own", entries), folder, UNPACKING) == 4
     assert _files(folder) == {
         "deep/er/folder/c.ogg": b"4",
-        "meta/clips.csv": b"table",
         "nö/ü, 'x' #1.mp3": b"3",
-        "test_list.txt": b"list",
         "yes/a.FLAC": b"2",
         "yes/b_nohash_0.wav": b"1",
     }
+    archive = tmp_path / "tables.zip"
+    assert tables.read(archive, "meta/clips.csv") == b"table"
+    assert tables.read(archive, "test_list.txt") == b"list"
+    assert zipfile.ZipFile(archive).namelist() == ["meta/clips.csv", "test_list.txt"]
 
 
 @both
@@ -234,7 +241,7 @@ def test_a_table_is_read_from_the_archive(tmp_path: Path, pack: Pack) -> None:
 
 def test_backslashes_are_folders(tmp_path: Path) -> None:
     """Backslashes in the names in a zip count as slashes."""
-    assert unpack(_zip(tmp_path / "own", {"yes\\a.wav": b"1"}), tmp_path / "raw", UNPACKING) == 1
+    assert _unpack(_zip(tmp_path / "own", {"yes\\a.wav": b"1"}), tmp_path / "raw", UNPACKING) == 1
     assert _files(tmp_path / "raw") == {"yes/a.wav": b"1"}
 
 
@@ -246,7 +253,7 @@ def test_an_entry_outside_the_target_folder_is_refused(tmp_path: Path, pack: Pac
     """An archive with an absolute path, a drive or `..` is refused, and no file is written."""
     path = pack(tmp_path / "own", {"no/b.wav": b"1", name: b"2"})
     with pytest.raises(PipelineError, match="would be written outside the target folder"):
-        unpack(path, tmp_path / "inner" / "raw", UNPACKING)
+        _unpack(path, tmp_path / "inner" / "raw", UNPACKING)
     assert _files(tmp_path) == {"own": path.read_bytes()}
 
 
@@ -258,7 +265,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         info.type, info.linkname = kind, "/etc/passwd"
         file.addfile(info)
     with pytest.raises(PipelineError, match=r"'yes/a\.wav' is a (link|device)"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
 
 
@@ -269,7 +276,7 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "own", "w") as file:
         file.writestr(info, "/etc/passwd")
     with pytest.raises(PipelineError, match="is a link"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both
@@ -277,7 +284,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, pack: Pa
     """A small archive with a megabyte of zeros is refused by the sizes it declares, before it is unpacked."""
     path = pack(tmp_path / "own", {"yes/a.wav": b"1", "yes/b.wav": bytes(1_000_000)})
     with pytest.raises(PipelineError, match=r"over 1,000,000 bytes, at 'yes/b\.wav'.*extract\.max_bytes"):
-        unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
 
 
@@ -286,7 +293,7 @@ def test_a_zip_that_declares_a_wrong_size_is_refused(tmp_path: Path) -> None:
     path = _zip(tmp_path / "own", {"yes/a.wav": bytes(5000)})
     path.write_bytes(path.read_bytes().replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
     with pytest.raises(PipelineError, match="damaged"):
-        unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
 
 
@@ -294,7 +301,7 @@ def test_a_zip_that_declares_a_wrong_size_is_refused(tmp_path: Path) -> None:
 def test_an_archive_without_clips_is_refused(tmp_path: Path, pack: Pack) -> None:
     """An archive with only text files is an error that says what is expected."""
     with pytest.raises(PipelineError, match=r"contains no clips, expected audio files \(\.aif, "):
-        unpack(pack(tmp_path / "own", {"yes/a.txt": b"1"}), tmp_path / "raw", UNPACKING)
+        _unpack(pack(tmp_path / "own", {"yes/a.txt": b"1"}), tmp_path / "raw", UNPACKING)
 
 
 def test_the_same_clip_twice_is_refused(tmp_path: Path) -> None:
@@ -304,7 +311,7 @@ def test_the_same_clip_twice_is_refused(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("yes/a.wav", b"2")
     with pytest.raises(PipelineError, match=r"contains 'yes/a\.wav' twice"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both
@@ -317,7 +324,7 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path, pack: Pack, keep: float
     folder.mkdir()
     (folder / "old").touch()
     with pytest.raises(PipelineError, match="damaged"):
-        unpack(path, folder, UNPACKING)
+        _unpack(path, folder, UNPACKING)
     assert _files(folder) == {"old": b""}
 
 
@@ -329,7 +336,7 @@ def test_a_wrong_byte_is_found(tmp_path: Path, pack: Pack) -> None:
     content[50_000] ^= 1
     path.write_bytes(content)
     with pytest.raises(PipelineError, match="own is damaged"):
-        unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw", UNPACKING)
     assert not (tmp_path / "raw").exists()
 
 
@@ -339,12 +346,12 @@ def test_a_wrong_byte_in_a_tar_xz_is_found(tmp_path: Path) -> None:
         info = tarfile.TarInfo("yes/a.wav")
         info.size = 100_000
         file.addfile(info, io.BytesIO(os.urandom(info.size)))
-    assert unpack(tmp_path / "own", tmp_path / "raw", UNPACKING) == 1
+    assert _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING) == 1
     content = bytearray((tmp_path / "own").read_bytes())
     content[50_000] ^= 1
     (tmp_path / "own").write_bytes(content)
     with pytest.raises(PipelineError, match=r"own is (damaged|neither)"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
@@ -353,7 +360,7 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         info = tarfile.TarInfo("yes/caf\xe9.wav")
         file.addfile(info)
     with pytest.raises(PipelineError, match=r"caf\\udce9\.wav' is not UTF-8"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 @both
@@ -361,7 +368,7 @@ def test_a_name_that_the_file_system_refuses_is_an_error(tmp_path: Path, pack: P
     """A name of 300 letters is a PipelineError, and no file is left."""
     path = pack(tmp_path / "own", {f"yes/{'a' * 300}.wav": b"1"})
     with pytest.raises(PipelineError, match="cannot be unpacked"):
-        unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw", UNPACKING)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -369,7 +376,7 @@ def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path) -> None:
     """A web page instead of an archive is an error that names the parameter to check."""
     (tmp_path / "own").write_text("<html>moved</html>")
     with pytest.raises(PipelineError, match=r"neither a \.zip nor a \.tar\.gz: .*datasets\.own\.url"):
-        unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
 
 
 def test_libsndfile_reads_every_audio_suffix() -> None:

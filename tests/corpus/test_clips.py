@@ -83,26 +83,6 @@ def test_folds_with_numbers() -> None:
     }
 
 
-def test_a_csv_beside_a_flat_folder() -> None:
-    """ESC-50: meta/esc50.csv has the file's name, the category, and the fold."""
-    ids = ["audio/1-100032-A-0.wav", "audio/5-9032-A-0.wav"]
-    table = "filename,fold,target,category,esc10,src_file,take\n"
-    table += "1-100032-A-0.wav,1,0,dog,True,100032,A\n5-9032-A-0.wav,5,0,cat,True,9032,A\n"
-    naming = _naming(
-        table={
-            "path": "meta/esc50.csv",
-            "file": "filename",
-            "label": "category",
-            "speaker": "src_file",
-            "split": "fold",
-        }
-    )
-    assert _origins(ids, naming, meta_esc50=table).clips == {
-        ids[0]: Origin("dog", "100032", "1"),
-        ids[1]: Origin("cat", "9032", "5"),
-    }
-
-
 def test_a_tsv_with_quotes() -> None:
     """Common Voice: a TSV names some of the clips, and quotes in it are text. The others are left out."""
     ids = [f"en/clips/common_voice_en_{n}.mp3" for n in range(4)]
@@ -220,9 +200,7 @@ def test_clips_csv_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert header == "clip,label,speaker,given_split,sample_rate,samples,md5"
 
 
-def test_lists_are_read_with_any_line_ends(tmp_path: Path) -> None:
-    """A list may have Windows line ends, a byte order mark, and empty lines. A missing one is an error."""
-    (tmp_path / "val.txt").write_bytes("\ufeffyes/a.wav\r\n./no/b.wav\r\n\r\n".encode())
-    assert clips.read_list(clips.read_table(tmp_path, "val.txt")) == {"yes/a.wav", "no/b.wav"}
-    with pytest.raises(PipelineError, match=r"no 'list\.txt' in the archive, .* lists: val\.txt: correct"):
-        clips.read_table(tmp_path, "list.txt")
+def test_lists_are_read_with_any_line_ends() -> None:
+    """A list may have Windows line ends, a byte order mark, and empty lines."""
+    content = "\ufeffyes/a.wav\r\n./no/b.wav\r\n\r\n".encode()
+    assert clips.read_list(content) == {"yes/a.wav", "no/b.wav"}

@@ -19,6 +19,23 @@ def test_tensorflow_starts_without_a_word() -> None:
 
 
 @pytest.mark.tensorflow
+def test_float32_is_float32() -> None:
+    """On GPUs, products of float32 are not computed in TensorFloat-32, as they are by default."""
+    code = """if True:
+        import tensorflow as tf
+        from pipeline.learning import runtime
+        enabled = tf.config.experimental.tensor_float_32_execution_enabled
+        before = enabled()
+        runtime.start(7)
+        print(before, enabled())
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.tensorflow
 def test_batches_are_normalised_without_reciprocal_square_roots() -> None:
     """The layer computes what its definition says, and no operation of its graph approximates."""
     code = """if True:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 import soundfile
 from ruamel.yaml import YAML
 
+from pipeline.corpus import tables
 from pipeline.files import read_csv
 from pipeline.store import previous
 from pipeline.store.layout import describe
@@ -382,16 +385,22 @@ def test_another_choice_of_words_computes_nothing_but_the_split(folder: Folder) 
     assert labels == {"label 0", "label 1", "_unknown_", ""}
 
 
+def write_tables(project: Path, contents: dict[str, str]) -> None:
+    """Write data/tables.zip, as `extract` does."""
+    opened = {name: partial(io.BytesIO, text.encode()) for name, text in contents.items()}
+    tables.write(project / "data/tables.zip", opened)
+
+
 def test_lists_in_the_archive_split_the_clips(folder: Folder) -> None:
-    """With split.method list, the lists in data/raw decide. A list that names no clip is an error."""
+    """With split.method list, the archive's lists decide. A list that names no clip is an error."""
     folder.run("decode")
     clips = [row["clip"] for row in read_csv(folder.path / "data/clips.csv")]
-    (folder.path / "data/raw/validation_list.txt").write_text("\n".join(clips[::10]))
-    (folder.path / "data/raw/testing_list.txt").write_text("label 9/other.wav\n")
+    lists = {"validation_list.txt": "\n".join(clips[::10]), "testing_list.txt": "label 9/other.wav\n"}
+    write_tables(folder.path, lists)
     folder.params["split"]["method"] = "list"
     message = "split.lists.test, testing_list.txt, has 1 names such as label 9/other.wav, but none is a clip"
     assert message in folder.fails("split")
-    (folder.path / "data/raw/testing_list.txt").write_text("\n".join(clips[1::10]))
+    write_tables(folder.path, {**lists, "testing_list.txt": "\n".join(clips[1::10])})
     folder.run("split")
     split = {row["clip"]: row["split"] for row in read_csv(folder.path / "data/split.csv")}
     assert [split[clip] for clip in clips] == (["val", "test"] + ["train"] * 8) * 15

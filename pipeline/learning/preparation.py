@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
 from pipeline.learning.augmentation import Augmentation
 from pipeline.learning.batches import Subset
 from pipeline.learning.network import Moments, measure
@@ -37,8 +38,8 @@ class Preparation:
         """Return features, targets, and weights if there are any.
 
         Features are float32 (clips, frames, bins), or a pair of them. Targets are float32 (clips, labels):
-        one-hot in the arguments, smoothed in the result. Balanced classes have weights, float32 (clips,),
-        with mean 1. The same seed, (2,) int64, gives the same result.
+        one-hot in the arguments, smoothed in the result. With class weights, there are weights, float32
+        (clips,), whose mean over all training clips is 1. The same seed, (2,) int64, gives the same result.
         """
         import tensorflow as tf
 
@@ -79,21 +80,34 @@ def prepare(
         noise: to add to the clips.
 
     Raises:
-        PipelineError: as `pipeline.learning.noise.front_end`.
+        PipelineError: as `pipeline.learning.noise.front_end`, or a label in `class_weights` is not there.
     """
     subsets = [(train, moments)]
     if teacher is not None:
         subsets.append((teacher.train, measure(teacher.train, settings)))
-    weights = None
-    if settings.class_weights == "balanced":
-        labels = len(train.labels)
-        weights = len(train.targets) / labels / np.bincount(train.targets, minlength=labels)
     return Preparation(
         [_augmentation(subset, settings, of_subset) for subset, of_subset in subsets],
         [front_end(subset, noise.waveforms) for subset, _ in subsets] if noise is not None else [],
         settings.label_smoothing,
-        weights,
+        _class_weights(train, settings),
     )
+
+
+def _class_weights(train: Subset, settings: Train) -> NDArray[np.float64] | None:
+    """Return the weight of each label, so that the training clips' mean weight is 1."""
+    if settings.class_weights == "none":
+        return None
+    counts = np.bincount(train.targets, minlength=len(train.labels))
+    if settings.class_weights == "balanced":
+        return len(train.targets) / len(counts) / counts
+    others = ", ".join(sorted(set(settings.class_weights) - set(train.labels)))
+    if others:
+        raise PipelineError(
+            f"params.yaml: train.class_weights has {others}, expected some of the labels"
+            f" {', '.join(train.labels)}: correct it"
+        )
+    weights = np.array([settings.class_weights.get(label, 1.0) for label in train.labels])
+    return weights * counts.sum() / (weights @ counts)
 
 
 def _augmentation(subset: Subset, settings: Train, moments: Moments) -> Augmentation | None:

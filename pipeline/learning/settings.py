@@ -1,6 +1,6 @@
 """The parameters of training, `train` in params.yaml."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,7 +30,7 @@ class Train(Section):
     teacher_md5: str | None = Field(pattern="^[0-9a-f]{32}$")
     teacher_feature: str | None
     teacher_weight: float = Field(gt=0, le=1)
-    class_weights: Literal["none", "balanced"]
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
     monitor: Literal["accuracy", "loss"]
     patience: int = Field(ge=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]

@@ -214,6 +214,23 @@ def test_targets_are_smoothed_and_rare_labels_weigh_more(
     assert weights.mean() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("chosen", "weights"), [({"no": 3.0}, (3, 1)), ({"yes": 0.5}, (1, 0.5))])
+def test_labels_may_have_weights(
+    subsets: dict[str, Subset], chosen: dict[str, float], weights: tuple[float, float]
+) -> None:
+    """Clips of the named labels weigh as much more as params.yaml says, and the mean weight is 1."""
+    batches = list(_batches(subsets["train"], TRAIN.model_copy(update={"class_weights": chosen})))
+    targets, found = (np.concatenate([batch[n] for batch in batches]) for n in (1, 2))
+    expected = np.array(weights, np.float64)[targets.argmax(axis=1)]
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-5)
+
+
+def test_weights_of_unknown_labels_are_an_error(subsets: dict[str, Subset]) -> None:
+    """A label in class_weights that no training clip has is named, with those that there are."""
+    with pytest.raises(PipelineError, match="class_weights has yess, expected some of the labels no, yes:"):
+        _batches(subsets["train"], TRAIN.model_copy(update={"class_weights": {"yess": 2.0}}))
+
+
 def test_augmentation_differs_by_epoch_and_depends_on_the_seed(
     subsets: dict[str, Subset],
 ) -> None:

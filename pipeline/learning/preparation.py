@@ -106,8 +106,10 @@ def _class_weights(train: Subset, settings: Train) -> NDArray[np.float64] | None
             f"params.yaml: train.class_weights has {others}, expected some of the labels"
             f" {', '.join(train.labels)}: correct it"
         )
-    weights = np.array([settings.class_weights.get(label, 1.0) for label in train.labels])
-    return weights * counts.sum() / (weights @ counts)
+    weights: NDArray[np.float64] = np.array(
+        [settings.class_weights.get(label, 1.0) for label in train.labels]
+    )
+    return weights / float(np.average(weights, weights=counts))
 
 
 def _augmentation(subset: Subset, settings: Train, moments: Moments) -> Augmentation | None:

@@ -1,8 +1,9 @@
 """The parameters of training, `train` in params.yaml."""
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.learning.augmentation import Augment
 from pipeline.learning.batches import Cache
@@ -30,7 +31,7 @@ class Train(Section):
     teacher_md5: str | None = Field(pattern="^[0-9a-f]{32}$")
     teacher_feature: str | None
     teacher_weight: float = Field(gt=0, le=1)
-    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
+    class_weights: Literal["none", "balanced"] | dict[str, float]  # weights by label
     monitor: Literal["accuracy", "loss"]
     patience: int = Field(ge=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -38,6 +39,20 @@ class Train(Section):
     deterministic: bool
     tensorboard: bool
     augment: Augment
+
+    @field_validator("class_weights", mode="plain")
+    @classmethod
+    def _name_or_weights(cls, value: object) -> object:
+        if value in ("none", "balanced"):
+            return value
+        if not isinstance(value, dict) or not all(
+            type(weight) in (int, float) and 0 < weight < math.inf for weight in value.values()
+        ):
+            raise ValueError(
+                "must be none, balanced, or weights above 0 by label, such as {_unknown_: 2.0}, is"
+                f" {value!r}"
+            )
+        return {str(label): float(weight) for label, weight in value.items()}
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:

@@ -44,3 +44,14 @@ def test_options_that_contradict_each_other_are_refused(change: dict[str, Any], 
     """If one option would make another useless, the message says which."""
     _, problems = _read(**change)
     assert [message in problem for problem in problems] == [True]
+
+
+def test_class_weights_may_be_weights_by_label() -> None:
+    """Labels may be numbers in YAML, such as those of spoken digits. Any other value is a single problem."""
+    settings, problems = _read(class_weights={"_unknown_": 2, 7: 0.5})
+    assert settings is not None
+    assert (settings.class_weights, problems) == ({"_unknown_": 2.0, "7": 0.5}, [])
+    for wrong in ("balance", {"yes": 0}, {"yes": "x"}, {"yes": True}, 3):
+        _, problems = _read(class_weights=wrong)
+        assert len(problems) == 1
+        assert "train.class_weights must be none, balanced, or weights above 0 by label" in problems[0]

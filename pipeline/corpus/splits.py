@@ -21,6 +21,7 @@ from pipeline.params import Section
 ATTEMPTS = 100
 # From `which_set` in the README of the Speech Commands data set: https://arxiv.org/abs/1804.03209.
 MAX_CLIPS_PER_LABEL = 2**27 - 1
+NO_SILENCE = "add longer recordings of noise, or set task.silence to 0.0 in params.yaml"
 
 SplitName = Literal["train", "val", "test"]
 
@@ -113,8 +114,9 @@ def split(
         for clip, label, name in zip(clips, labels, names, strict=True)
     ]
     members = draw(members, task, settings.seed)
-    pairs = [(member.label, member.split) for member in members if member.label]
-    _check_labels(pairs, SPLITS, _remedy(settings))
+    for noise, remedy in ((False, _remedy(settings)), (True, NO_SILENCE)):
+        pairs = [(member.label, member.split) for member in members if member.label and member.noise == noise]
+        _check_labels(pairs, SPLITS, remedy)
     return members
 
 

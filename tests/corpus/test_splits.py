@@ -344,6 +344,12 @@ def test_left_out_clips_have_no_label() -> None:
     ]
 
 
+def test_too_little_noise_for_silence_is_an_error() -> None:
+    """If a split gets no piece of noise, the message says what to do about silence."""
+    with pytest.raises(PipelineError, match=r"'_silence_' has no clips in \w+.*: add longer rec"):
+        splits.split(_with_noise(recordings=1, pieces=2), SETTINGS, OPEN, ["noise"])
+
+
 def test_folds_have_stretches_of_noise() -> None:
     """Every fold has consecutive pieces of each noise recording."""
     clips = _with_noise()

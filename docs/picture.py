@@ -37,6 +37,7 @@ const parts = {
     "#model": document.querySelector("#model h2"),
     "the curve of accuracy": document.querySelectorAll("#model .grid figure")[1],
     "the confusion matrix": document.querySelector("table.confusion")?.closest(".scroll"),
+    "the accuracy in noise": document.querySelectorAll("#model .grid figure")[2],
 };
 const missing = Object.keys(parts).filter(name => !parts[name]);
 if (missing.length) return missing;
@@ -58,7 +59,7 @@ body { max-width: none; padding: 1rem 1.5rem 1.5rem; border: 1px solid var(--lin
 .columns h2 { margin-top: 0; }
 .columns .grid { grid-template-columns: 1fr 1fr; }
 p { font-size: .85rem; }
-.columns .confusion { width: 100%; margin: 0; }
+.columns .confusion { width: 100%; margin: 0 0 1.5rem; }
 .columns .confusion th { white-space: nowrap; }
 `;
 document.head.append(style);

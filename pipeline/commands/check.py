@@ -11,6 +11,7 @@ from pipeline.corpus.archive import Archive, Contents, Unpacking, local_path, op
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.corpus.demo import Demo
+from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
 from pipeline.errors import PipelineError
@@ -74,16 +75,21 @@ def print_clips(params: dict[str, Any]) -> None:
     if not path.exists():
         advice = f"correct {FILE}: datasets.{name}.url" if local is not None else "run dvc repro download"
         raise PipelineError(f"{local or path} is missing: {advice}")
-    with opened(path, Unpacking(**params["extract"])) as contents:
-        origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
-        print(f"{path}: {len(origins.clips):,} clips")
-        print("\n".join(_table_of_labels(origins, naming)))
-        print("\n".join(_split_in_archive(params, naming, origins, contents)))
+    lines = []
+    try:
+        with opened(path, Unpacking(**params["extract"])) as contents:
+            origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
+            lines += [f"{path}: {len(origins.clips):,} clips", *_table_of_labels(origins, naming)]
+            lines += _split_in_archive(params, naming, origins, contents)
+    finally:
+        if lines:
+            print("\n".join(lines))
 
 
 def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
     labels = Counter(origin.label for origin in origins.clips.values())
-    spoken = [item for item in origins.clips.items() if item[1].label not in naming.recordings]
+    others = (*naming.recordings, SILENCE)
+    spoken = [item for item in origins.clips.items() if item[1].label not in others]
     known = [(clip, origin) for clip, origin in spoken if origin.speaker != clip]
     speakers = Counter(label for label, _ in {(origin.label, origin.speaker) for _, origin in known})
     width = max(len("label"), *map(len, labels))
@@ -97,8 +103,11 @@ def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
     lines.append(f"{len(everyone):,} speakers{examples}")
     if len(spoken) > len(known):
         rule = naming.table.speaker or naming.speaker
+        reason = f"by '{rule}'" if rule else "because clips.speaker is null"
+        example = next(clip for clip, origin in spoken if origin.speaker == clip)
         lines.append(
-            f"{len(spoken) - len(known):,} clips have no speaker by '{rule}', and count as their own speaker"
+            f"{len(spoken) - len(known):,} clips have no speaker {reason}, such as {example}: each counts as"
+            " its own speaker"
         )
     given = Counter(origin.given_split for origin in origins.clips.values())
     if set(given) != {""}:
@@ -110,20 +119,22 @@ def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
 def _split_in_archive(
     params: dict[str, Any], naming: Naming, origins: clips.Origins, contents: Contents
 ) -> list[str]:
-    """Return the table of the split that the clips would have, without noise, of which only files are known.
+    """Return the table of the split that the clips would have, and what is wrong with it.
+
+    The length of noise recordings is not known. If there are any, the table is without them.
 
     Raises PipelineError as `pipeline.corpus.splits.split`.
     """
-    rows = [
-        Clip(clip, *origin, sample_rate=0, samples=0, md5=clip)
-        for clip, origin in origins.clips.items()
-        if origin.label not in naming.recordings
-    ]
+    rows = [Clip(clip, *origin, sample_rate=0, samples=0, md5=clip) for clip, origin in origins.clips.items()]
     task, settings = Task(**params["task"]), Split(**params["split"])
     lists, messages = splits.read_lists(rows, settings, contents.read_table)
-    joined = splits.split(rows, settings, task.model_copy(update={"silence": 0.0}), lists=lists)
-    heading = "the split, if there are no exact copies of clips, and without noise:"
-    return [*messages, heading, splits.format_table(rows, joined)]
+    heading = "the split, if there are no exact copies of clips"
+    if any(row.label in naming.recordings for row in rows):
+        task, heading = task.model_copy(update={"silence": 0.0}), f"{heading}, and without noise"
+    joined = splits.split(rows, settings, task, naming.recordings, lists)
+    spoken = [pair for pair in zip(rows, joined, strict=True) if not pair[1].noise]
+    table = splits.format_table([row for row, _ in spoken], [member for _, member in spoken])
+    return [*messages, f"{heading}:", table, *splits.warnings(rows, joined, settings, task)]
 
 
 def problems_in(params: dict[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ class Archive(Section):
 class Unpacking(Section):
     """The section `extract`: which folders to leave out, and how large an archive may become."""
 
-    exclude: list[str]  # names of folders
+    exclude: list[str]  # names of folders and files
     max_bytes: int = Field(ge=1)  # of all files, unpacked
 
 
@@ -161,7 +161,8 @@ class Contents:
     """The files of an archive that the pipeline uses, by their paths below the top folder.
 
     If one folder contains all clips, each in a folder of its own in it, that top folder is not a part of the
-    paths. Files without an audio extension, hidden files, and files in an excluded folder are left out.
+    paths. Of a table in it and one beside it, whose paths are then equal, only the first is used. Files
+    without an audio extension, hidden files, and files in an excluded folder are left out.
     """
 
     clips: dict[str, _Entry]
@@ -179,7 +180,7 @@ def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
 
     Raises:
         PipelineError: the archive is not a .zip or .tar.gz, or is damaged. An entry is a link or a device, or
-            would be written outside a folder. The files have more than `max_bytes`. A file appears twice, or
+            would be written outside a folder. The files have more than `max_bytes`. A clip appears twice, or
             there are no clips.
     """
     with _readable_errors(path), _open_entries(path) as entries:
@@ -195,7 +196,7 @@ def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
                 )
             is_used = (is_clip(parts) or is_table(parts)) and not {*parts} & {*unpacking.exclude}
             if entry.kind == "file" and is_used:
-                if parts in files:
+                if parts in files and is_clip(parts):
                     raise PipelineError(
                         f"{path} contains {entry.name!r} twice: pack it again, with each file once"
                     )
@@ -207,19 +208,11 @@ def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
                 " archive again"
             )
         top = clips[0][:1] if all(len(parts) > 2 and parts[0] == clips[0][0] for parts in clips) else ()
-        named: dict[str, tuple[tuple[str, ...], _Entry]] = {}
-        for parts, entry in files.items():
-            name = _below(top, parts)
-            if name in named:
-                raise PipelineError(
-                    f"{path}: {entry.name!r} and {named[name][1].name!r} both become {name!r}, because"
-                    " the top folder is left out: pack the archive again without one of them"
-                )
-            named[name] = parts, entry
-        yield Contents(
-            {name: entry for name, (parts, entry) in named.items() if is_clip(parts)},
-            {name: entry for name, (parts, entry) in named.items() if not is_clip(parts)},
-        )
+        contents = Contents({}, {})
+        for parts in sorted(files, key=lambda parts: parts[:1] != top):
+            group = contents.clips if is_clip(parts) else contents.tables
+            group.setdefault(_below(top, parts), files[parts])
+        yield contents
 
 
 def _below(top: tuple[str, ...], parts: tuple[str, ...]) -> str:

@@ -129,7 +129,8 @@ def _is_text(name: str) -> bool:
 def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], bytes]) -> Origins:
     """Return label, speaker and given split of the clips with these `ids`.
 
-    If there is a table, clips that are not in it are left out.
+    A file in a folder called like one of `naming.recordings` has that label, whatever the patterns and the
+    table say. If there is a table, other clips that are not in it are left out.
 
     Args:
         ids: paths below the archive's top folder.
@@ -146,22 +147,30 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
     table = naming.table
     if table.path is not None:
         entries, without_file = _match(ids, table, read_table(table.path))
+        if not entries and not without_file:
+            raise PipelineError(f"params.yaml: {table.path} has no rows: choose another clips.table.path")
         if not entries:
             raise PipelineError(
                 f"params.yaml: no clip is in {table.path}, whose column {table.file} has, for example,"
-                f" {', '.join(without_file[:SHOWN]) or 'nothing'}; clips are {', '.join(ids[:SHOWN])}:"
+                f" {', '.join(without_file[:SHOWN])}; clips are {', '.join(ids[:SHOWN])}:"
                 " correct clips.table.file"
             )
-    known = [clip for clip in ids if clip in entries] if table.path is not None else list(ids)
+    noise = {
+        clip: folder
+        for clip in ids
+        for folder in PurePosixPath(clip).parts[:-1]
+        if folder in naming.recordings
+    }
+    known = [clip for clip in ids if table.path is None or clip in entries or clip in noise]
 
     def read(name: str, clip: str) -> str:
         column, pattern = getattr(table, name), getattr(naming, name)
         if column is not None:
-            return entries[clip][column].strip()
+            return entries.get(clip, {}).get(column, "").strip()
         match = re.search(pattern, clip) if pattern is not None else None
         return (match and match[1]) or ""
 
-    labels = {clip: read("label", clip) for clip in known}
+    labels = {clip: noise.get(clip) or read("label", clip) for clip in known}
     _check_labels(labels, naming)
     return Origins(
         {
@@ -242,7 +251,7 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
         column = getattr(table, key)
         if column is not None and column not in columns:
             advice = "correct it"
-            if len(columns) == 1 and ";" in columns[0]:
+            if len(columns) == 1 and {";", "\t"} & {*columns[0]}:
                 advice = "separate the columns of the table with commas, or call it .tsv and use tabs"
             raise PipelineError(
                 f"params.yaml: clips.table.{key} must be one of the columns of {name}, {', '.join(columns)},"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.corpus import recordings
-from pipeline.corpus.clips import Clip, read_list
+from pipeline.corpus.clips import SHOWN, Clip, read_list
 from pipeline.corpus.members import SILENCE, SPLITS, Member
-from pipeline.corpus.task import Task, draw, to_labels
+from pipeline.corpus.task import Task, draw, shortages, to_labels
 from pipeline.errors import PipelineError
 from pipeline.params import Section
 
@@ -36,7 +36,7 @@ class Split(Section):
     test: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
     given: dict[SplitName, list[str | int]]
-    lists: dict[SplitName, str]
+    lists: dict[SplitName, str | None]
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -114,9 +114,9 @@ def split(
         for clip, label, name in zip(clips, labels, names, strict=True)
     ]
     members = draw(members, task, settings.seed)
-    for noise, remedy in ((False, _remedy(settings)), (True, NO_SILENCE)):
-        pairs = [(member.label, member.split) for member in members if member.label and member.noise == noise]
-        _check_labels(pairs, SPLITS, remedy)
+    for is_noise, remedy in ((False, _remedy(settings)), (True, NO_SILENCE)):
+        kind = [member for member in members if member.label and member.noise == is_noise]
+        _check_labels([(member.label, member.split) for member in kind], SPLITS, remedy)
     return members
 
 
@@ -133,13 +133,16 @@ def read_lists(
     lists: dict[str, set[str]] = {}
     messages = []
     known = {clip.clip for clip in clips}
+    example_clip = f", such as {clips[0].clip}" if clips else ""
     for name, path in settings.lists.items() if settings.method == "list" else ():
+        if path is None:
+            continue
         ids = lists[name] = read_list(read_table(path))
         if not ids & known:
             example = f" such as {min(ids)}" if ids else ""
             raise PipelineError(
-                f"params.yaml: split.lists.{name}, {path}, has {len(ids)} names{example}, but none is a clip,"
-                f" such as {clips[0].clip}: use a list of paths below the archive's top folder"
+                f"params.yaml: split.lists.{name}, {path}, has {len(ids)} names{example}, but none is a"
+                f" clip{example_clip}: use a list of paths below the archive's top folder"
             )
         others = sorted(ids - known)
         if others:
@@ -160,12 +163,13 @@ def _by_method(clips: list[Clip], settings: Split, lists: Mapping[str, Collectio
         case "given":
             names = [_given_split(clip, settings) for clip in clips]
             if None in names:
-                clip = clips[names.index(None)]
-                known = ", ".join(sorted({other.given_split for other in clips} - {""})) or "nothing"
+                without = [clip for clip, name in zip(clips, names, strict=True) if name is None]
+                shown = "".join(f"\n  {clip.clip} has {clip.given_split!r}" for clip in without[:SHOWN])
+                known = sorted({clip.given_split for clip, name in zip(clips, names, strict=True) if name})
                 raise PipelineError(
-                    f"params.yaml: split.given has no split for {names.count(None)} of {len(clips)} clips,"
-                    f" such as {clip.clip}, whose given split is {clip.given_split!r}; others have {known}:"
-                    " correct split.given, and clips.split or clips.table.split, which say where the archive"
+                    f"params.yaml: split.given has no split for {len(without)} of {len(clips)} clips, by what"
+                    f" the archive gives them:{shown}\nThe others have {', '.join(known) or 'nothing'}:"
+                    " correct split.given, or clips.split or clips.table.split, which say where the archive"
                     " names its splits"
                 )
             return [str(name) for name in names]
@@ -213,29 +217,34 @@ def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> li
     """Return an index into `shares` for each of `pieces`, so that each subset has consecutive pieces.
 
     Each recording is divided in the proportions, beginning at a random piece; its last piece is the neighbour
-    of its first one. If a recording has too few pieces for that, the next recordings make up for it.
+    of its first one. If a recording has too few pieces for that, the next recordings make up for it. Copies
+    of a recording are divided alike.
     """
     rows_of: dict[str, list[tuple[int, int]]] = {}
     for row, clip in enumerate(pieces):
         cut = recordings.piece(clip.clip)
         rows_of.setdefault(recordings.file(clip.clip), []).append((cut.number if cut else 0, row))
+    copies_of: dict[tuple[str, ...], list[list[int]]] = {}
+    for file in sorted(rows_of):
+        rows = [row for _, row in sorted(rows_of[file])]
+        copies_of.setdefault(tuple(pieces[row].md5 for row in rows), []).append(rows)
     subsets = [0] * len(pieces)
     generator = np.random.default_rng(seed)
     missing = np.zeros(len(shares))  # how many pieces each subset should have had more so far
-    for place in generator.permutation(len(rows_of)):
-        rows = [row for _, row in sorted(rows_of[sorted(rows_of)[place]])]
-        missing += shares * len(rows)
+    for place in generator.permutation(len(copies_of)):
+        copies = list(copies_of.values())[place]
+        length = len(copies[0])
+        missing += shares * length
         given = np.floor(np.maximum(missing, 0)).astype(int)
-        while given.sum() > len(rows):
+        while given.sum() > length:
             given[np.argmax(given)] -= 1
-        while given.sum() < len(rows):
+        while given.sum() < length:
             given[np.argmax(missing - given)] += 1
         missing -= given
-        first = int(generator.integers(len(rows)))
-        for row, subset in zip(
-            rows[first:] + rows[:first], np.repeat(np.arange(len(shares)), given).tolist(), strict=True
-        ):
-            subsets[row] = subset
+        divided = np.roll(np.repeat(np.arange(len(shares)), given), int(generator.integers(length)))
+        for rows in copies:
+            for row, subset in zip(rows, divided.tolist(), strict=True):
+                subsets[row] = subset
     return subsets
 
 
@@ -264,12 +273,10 @@ def folds(clips: list[Clip], num_folds: int, settings: Split) -> NDArray[np.int6
     noise = [row for row, piece in enumerate(is_piece) if piece]
     subsets[noise] = _stretches([clips[row] for row in noise], shares, settings.seed)
     names = [f"fold {fold + 1}" for fold in range(num_folds)]
-    remedy = f"add {settings.group_by}s with this label, use fewer folds, or change split.seed in params.yaml"
-    _check_labels(
-        [(clip.label, names[subset]) for clip, subset in zip(clips, subsets, strict=True) if clip.label],
-        names,
-        remedy,
-    )
+    more = f"add {settings.group_by}s with this label"
+    for rows, remedy in ((speech, more), (noise, "add longer recordings of noise")):
+        pairs = [(clips[row].label, names[subsets[row]]) for row in rows if clips[row].label]
+        _check_labels(pairs, names, f"{remedy}, use fewer folds, or change split.seed in params.yaml")
     return subsets
 
 
@@ -289,7 +296,30 @@ def hash_split(name: str, *, val: float, test: float) -> str:
     return "test" if percentage < 100 * (val + test) else "train"
 
 
-def count_straddling(keys: Sequence[str], members: list[Member]) -> int:
+def warnings(clips: list[Clip], members: list[Member], settings: Split, task: Task) -> list[str]:
+    """Return a message for each way in which the split may be worse than its user expects."""
+    messages = shortages(members, task)
+    silent = sum(
+        clip.label == SILENCE and not member.label for clip, member in zip(clips, members, strict=True)
+    )
+    if silent and any(member.noise for member in members) and (task.words is None or task.silence):
+        messages.append(
+            f"{silent} clips of {SILENCE} are left out, because they may be cut from the recordings of noise"
+        )
+    for keys, problem in (
+        ([clip.speaker for clip in clips], "speakers have clips"),
+        ([clip.md5 for clip in clips], "recordings have exact copies"),
+    ):
+        straddling = _count_straddling(keys, members)
+        if straddling and not (settings.group_by == "clip" and problem.startswith("speakers")):
+            messages.append(
+                f"{straddling} {problem} in more than one split: to keep them together, set params.yaml:"
+                " split.method to stratified"
+            )
+    return messages
+
+
+def _count_straddling(keys: Sequence[str], members: list[Member]) -> int:
     """Return how many of the groups of clips with equal `keys` are in more than one split.
 
     `keys` has a speaker, or the md5 of a recording, for each of `members`. Noise does not count.

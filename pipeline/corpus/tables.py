@@ -18,26 +18,29 @@ LISTED = 10
 def write(path: Path, tables: Mapping[str, Callable[[], IO[bytes]]]) -> None:
     """Write a zip archive of `tables`, which open each file, by their paths below the archive's top folder.
 
-    The same tables give the same bytes: there are no dates, and no compression, which depends on the library.
+    Files are opened in the order of `tables`. The same tables give the same bytes: there are no dates, and no
+    compression, which depends on the library.
     """
     with atomic_write(path) as part, zipfile.ZipFile(part, "w") as archive:
-        for name in sorted(tables):
+        for name, open_table in tables.items():
             entry = zipfile.ZipInfo(name)
             entry.create_system = 3  # Unix, on every system
-            with tables[name]() as source, archive.open(entry, "w", force_zip64=True) as file:
+            with open_table() as source, archive.open(entry, "w", force_zip64=True) as file:
                 shutil.copyfileobj(source, file)
 
 
 def read(path: Path, name: str) -> bytes:
     """Return the content of the table `name` in the zip archive at `path`.
 
-    Raises PipelineError if there is no such table, or no such archive.
+    Raises PipelineError if there is no such table, or if the archive is missing or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(find(name, {known: known for known in archive.namelist()}))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run dvc repro extract") from None
+    except zipfile.BadZipFile as error:
+        raise PipelineError(f"{path} is damaged: {error}: run dvc repro -f extract") from None
 
 
 def find(name: str, tables: Mapping[str, T]) -> T:

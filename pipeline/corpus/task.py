@@ -51,15 +51,16 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
     is "" if its clips are left out, because the task has no such class.
 
     Clips that already have the label `_silence_` are silence only if there is no noise. Otherwise they are
-    left out: in the test archive of Speech Commands they are cut from the noise recordings, so the same noise
-    would be in two splits.
+    left out, unless `_silence_` is named as a word: in the test archive of Speech Commands they are cut from
+    the noise recordings, so the same noise would be in two splits.
 
     Raises PipelineError if no clip has one of the words, or one of the added classes.
     """
     known = sorted(set(labels) - set(noise_labels))
     added = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
     has_noise = bool(set(labels) & set(noise_labels))
-    words = set(task.words) if task.words is not None else set(known) - set(added)
+    silent = {SILENCE} if has_noise else set()
+    words = set(task.words) if task.words is not None else set(known) - set(added) - silent
     for word in sorted(words - set(known)):
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
@@ -69,7 +70,7 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
     def to_label(label: str) -> str:
         if label in words:
             return label
-        if label == SILENCE and has_noise:
+        if label in silent:
             return ""
         name = SILENCE if label in (SILENCE, *noise_labels) else UNKNOWN
         return name if name in added else ""
@@ -114,7 +115,7 @@ def wanted_clips(members: Sequence[Member], split: str, task: Task, share: float
     """Return how many clips of an added class a split should have: `share` of its clips of words."""
     added = {name for name, part in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if part}
     words = sum(member.split == split and member.label not in ("", *added) for member in members)
-    return math.ceil(share * words)
+    return math.ceil(round(share * words, 6))  # 0.07 * 100 is a little more than 7
 
 
 def shortages(members: list[Member], task: Task) -> list[str]:

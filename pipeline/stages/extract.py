@@ -1,4 +1,4 @@
-"""data/archive/<dataset> → data/raw, data/tables.zip: unpack the audio files, and the tables beside them."""
+"""data/archive/<dataset> → data/raw, data/tables.zip: unpack the audio files, and the tables."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from pipeline import params
 from pipeline.corpus import clips, members, splits, tables
 from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
-from pipeline.corpus.task import Task, shortages
+from pipeline.corpus.task import Task
 from pipeline.errors import run
 
 TABLES = Path("data/tables.zip")
@@ -24,25 +24,15 @@ def main() -> None:
     joined = splits.split(rows, settings, task, params.read("clips.recordings", list[str]), lists)
     members.write(Path("data/split.csv"), joined)
     print(splits.format_table(rows, joined))
-    for message in shortages(joined, task):
+    for message in splits.warnings(rows, joined, settings, task):
         print(message)
     spoken = [clip for clip, member in zip(rows, joined, strict=True) if member.label not in ("", SILENCE)]
     unmatched = sum(clip.speaker == clip.clip for clip in spoken)
     if unmatched:
         print(
-            f"{unmatched} of {len(spoken)} clips have no speaker by params.yaml: clips.speaker: each counts"
-            " as its own speaker, so one person may be in two splits"
+            f"{unmatched} of {len(spoken)} clips have no speaker by params.yaml: clips: each counts as its"
+            " own speaker, so one person may be in two splits"
         )
-    for keys, problem in (
-        ([clip.speaker for clip in rows], "speakers have clips"),
-        ([clip.md5 for clip in rows], "recordings have exact copies"),
-    ):
-        straddling = splits.count_straddling(keys, joined)
-        if straddling and not (settings.group_by == "clip" and problem.startswith("speakers")):
-            print(
-                f"{straddling} {problem} in more than one split: to keep them together, set params.yaml:"
-                " split.method to stratified"
-            )
 
 
 if __name__ == "__main__":

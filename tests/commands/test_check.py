@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
         "2 4 3 clips/2__0.wav",
         "x 1 0 clips/x/rain.wav (cut into pieces)",
         "3 speakers, such as anna, bob, cleo",
-        r"2 clips have no speaker by '\d_([a-z]+)_', and count as their own speaker",
+        r"2 clips have no speaker by '\d_([a-z]+)_', such as clips/1__0.wav: each counts as its own speaker",
         "given splits: none 1, 0 8",
         "the split, if there are no exact copies of clips, and without noise:",
         "train val test",
@@ -272,7 +273,8 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
     ("section", "values", "message"),
     [
         ("task", {"words": ["1", "7"]}, "task.words has '7', but no clip has this label"),
-        ("split", {"method": "given"}, "split.given has no split for 8 of 8 clips, such as clips/1__0.wav"),
+        ("split", {"method": "given"}, "has no split for 8 of 8 clips, .*\n  clips/1__0.wav has ''\n"),
+        ("task", {"words": ["1", "x"]}, "task.words has 'x', which is in clips.recordings"),
         ("split", {"method": "list"}, "_list.txt' in the archive, which has these tables and lists: none"),
     ],
 )
@@ -285,8 +287,18 @@ def test_a_task_and_a_split_that_do_not_fit_are_found_too(
     _project(folder, content)
     result = pipeline("check", "--clips", cwd=folder)
     assert result.returncode == 1
-    assert message in result.stderr
+    assert re.search(message, result.stderr)
     assert "own.zip: 9 clips" in result.stdout
+
+
+def test_silence_without_recordings_is_found_too(content: dict[str, Any], tmp_path: Path) -> None:
+    """task.silence needs noise in the archive, or clips of silence, which are then counted."""
+    folder = _project(tmp_path, content, label=r"clips/(\d|x)", recordings=[])
+    content["task"].update(words=["1", "2"], silence=0.5)
+    _project(folder, content)
+    result = pipeline("check", "--clips", cwd=folder)
+    assert result.returncode == 1
+    assert "task.silence must be 0, because no clip is _silence_" in result.stderr
 
 
 def test_a_misspelt_label_of_recordings_is_named(content: dict[str, Any], tmp_path: Path) -> None:

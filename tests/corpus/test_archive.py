@@ -304,6 +304,15 @@ def test_an_archive_without_clips_is_refused(tmp_path: Path, pack: Pack) -> None
         _unpack(pack(tmp_path / "own", {"yes/a.txt": b"1"}), tmp_path / "raw", UNPACKING)
 
 
+@both
+def test_a_table_beside_the_top_folder_may_have_the_name_of_one_in_it(tmp_path: Path, pack: Pack) -> None:
+    """The one in the top folder is used, and a table that is only beside it is there too."""
+    entries = {"a.txt": b"1", "b.txt": b"2", "top/a.txt": b"3", "top/yes/a.wav": b"4"}
+    with opened(pack(tmp_path / "own", entries), UNPACKING) as contents:
+        assert [contents.read_table(name) for name in ("a.txt", "b.txt")] == [b"3", b"2"]
+        assert set(contents.tables) == {"a.txt", "b.txt"}
+
+
 def test_the_same_clip_twice_is_refused(tmp_path: Path) -> None:
     """Two entries with the same name are an error."""
     with zipfile.ZipFile(tmp_path / "own", "w") as file:

@@ -138,7 +138,9 @@ def test_a_pattern_that_fits_not_all_clips_is_an_error() -> None:
         ({}, "file,label\na/x.wav,y\nb/x.wav, \n", r"the column label of the table gives no label to 1 of 2"),
         ({}, "file,label\n\udcff", r"t\.csv is not a table in UTF-8"),
         ({}, "file;label\nx.wav;y\n", r"columns of t\.csv, file;label, is .* with commas"),
+        ({}, "file\tlabel\nx.wav\ty\n", r"columns of t\.csv, file\tlabel, is .* with commas"),
         ({}, "", r"clips\.table\.path is t\.csv, which is empty"),
+        ({}, "file,label\n", r"t\.csv has no rows: choose another clips\.table\.path"),
         ({}, 'file,label\n"' + "x" * 200_000, r"t\.csv is damaged at line 1: field larger than"),
     ],
 )
@@ -157,6 +159,19 @@ def test_a_whole_path_in_a_table_names_one_clip() -> None:
     naming = _naming(table={"path": "t.csv", "file": "file"})
     assert list(_origins(["a/x.wav"], naming, t="file\ntop/a/x.wav\n").clips) == ["a/x.wav"]
     assert list(_origins(["a/x.wav", "b/a/x.wav"], naming, t="file\na/x.wav\n").clips) == ["a/x.wav"]
+
+
+def test_noise_is_found_by_its_folder() -> None:
+    """Recordings are noise whatever the pattern and the table say, in a folder at any depth."""
+    ids = ["audio/7_ann.wav", "audio/_background_noise_/rain.wav", "audio/x.wav"]
+    noise = Origin("_background_noise_", ids[1], "")
+    by_name = _naming(label=r"/(\d|x)", speaker=r"\d_([a-z]+)")
+    assert _origins(ids, by_name).clips[ids[1]] == noise
+    columns = {"file": "file", "label": "label", "speaker": "who", "split": "fold"}
+    by_table = _naming(table={"path": "t.csv", **columns})
+    found = _origins(ids, by_table, t="file,label,who,fold\n7_ann.wav,seven,ann,1\n")
+    assert found.clips == {ids[0]: Origin("seven", "ann", "1"), ids[1]: noise}
+    assert found.not_in_table == [ids[2]]
 
 
 @pytest.mark.parametrize("pattern", ["(", "no group", "(two)(groups)"])

@@ -68,7 +68,7 @@ def test_grouped_by_clip_only_copies_stay_together() -> None:
     clips = _corpus()
     members = splits.split(clips, _settings(group_by="clip"), ALL)
     names = [member.split for member in members]
-    assert splits.count_straddling([clip.md5 for clip in clips], members) == 0
+    assert splits.warnings(clips, members, _settings(group_by="clip"), ALL) == []
     assert len({(clip.speaker, name) for clip, name in zip(clips, names, strict=True)}) > 200
 
 
@@ -238,7 +238,9 @@ def test_a_clip_without_a_given_split_is_an_error() -> None:
     clips = [
         make_clip(f"{label}/{n}", given=given) for label in "ab" for n, given in enumerate(["train", "x"])
     ]
-    with pytest.raises(PipelineError, match=r"for 2 of 4 clips, such as a/1, .*'x'; .* have train, x:"):
+    with pytest.raises(
+        PipelineError, match=r"for 2 of 4 clips, .*:\n  a/1 has 'x'\n  b/1 .*\n.* have train:"
+    ):
         _names(clips, _settings(method="given"))
 
 
@@ -348,6 +350,31 @@ def test_too_little_noise_for_silence_is_an_error() -> None:
     """If a split gets no piece of noise, the message says what to do about silence."""
     with pytest.raises(PipelineError, match=r"'_silence_' has no clips in \w+.*: add longer rec"):
         splits.split(_with_noise(recordings=1, pieces=2), SETTINGS, OPEN, ["noise"])
+
+
+def test_copies_of_a_recording_are_divided_alike() -> None:
+    """A piece of noise and its exact copies are in one split."""
+    noise = [
+        make_clip(f"noise/{name}.wav@{number}", md5=f"piece {number}")
+        for name in "abc"
+        for number in range(30)
+    ]
+    members = splits.split([*_corpus(), *noise], SETTINGS, ALL, ["noise"])
+    splits_of = defaultdict(set)
+    for clip, member in zip(noise, members[-len(noise) :], strict=True):
+        splits_of[clip.md5].add(member.split)
+    assert {len(names) for names in splits_of.values()} == {1}
+
+
+def test_silence_beside_noise_is_left_out_and_counted() -> None:
+    """Clips of `_silence_` may be cut from the noise, so they are left out, unless that is a word."""
+    silence = [make_clip(f"_silence_/{n}.wav") for n in range(30)]
+    clips = [*_with_noise(), *silence]
+    for task, count in ((ALL, 30), (ALL.model_copy(update={"words": ["label0", "_silence_"]}), 0)):
+        members = splits.split(clips, SETTINGS, task, ["noise"])
+        assert sum(not member.label for member in members[-30:]) == count
+        messages = "\n".join(splits.warnings(clips, members, SETTINGS, task))
+        assert ("30 clips of _silence_ are left out" in messages) == bool(count)
 
 
 def test_folds_have_stretches_of_noise() -> None:

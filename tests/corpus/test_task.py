@@ -19,7 +19,7 @@ def _task(**changes: Any) -> Task:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, ["yes", "no", "cat", "dog", "_silence_", "_unknown_", ""]),
+        ({}, ["yes", "no", "cat", "dog", "", "_unknown_", ""]),
         ({"words": ["yes", "no"]}, ["yes", "no", "", "", "", "", ""]),
         ({"words": ["yes", "no"], "unknown": 0.1}, ["yes", "no", UNKNOWN, UNKNOWN, "", UNKNOWN, ""]),
         (
@@ -27,7 +27,7 @@ def _task(**changes: Any) -> Task:
             ["yes", "no", UNKNOWN, UNKNOWN, "", UNKNOWN, SILENCE],
         ),
         ({"silence": 0.1}, ["yes", "no", "cat", "dog", "", "_unknown_", SILENCE]),
-        ({"unknown": 0.1}, ["yes", "no", "cat", "dog", "_silence_", UNKNOWN, ""]),
+        ({"unknown": 0.1}, ["yes", "no", "cat", "dog", "", UNKNOWN, ""]),
     ],
 )
 def test_labels_become_those_of_the_task(changes: dict[str, Any], expected: list[str]) -> None:

@@ -135,7 +135,11 @@ def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
     The metrics have these scores too.
     """
     assert "tells 3 words apart: go, stop, yes. There are pieces of noise: 24 in train," in _text(page)
-    project.set_params({"task.words": ["go", "stop"], "task.unknown": 0.2, "task.silence": 0.2})
+    noise = {"train.augment.noise.probability": 0.5, "train.augment.noise.gain": 3.0}
+    weights = {"train.class_weights": {"_unknown_": 2.0}}
+    project.set_params(
+        {"task.words": ["go", "stop"], "task.unknown": 0.2, "task.silence": 0.2} | noise | weights
+    )
     for stage in ("split", "train", "evaluate", "report"):
         project.run(sys.executable, "-m", f"pipeline.stages.{stage}")
     text = _text(project.path / "results" / "report.html")
@@ -143,6 +147,7 @@ def test_the_task_is_on_the_page(page: Path, project: Project) -> None:
     assert "tells 2 words apart: go, stop." in text
     assert f"{counts['_unknown_']} clips of other labels are joined as _unknown_ ." in text
     assert f"{counts['_silence_']} clips are _silence_ ." in text
+    assert "A share of 0.5 of its training clips got noise, at 0.0 to 20.0 dB. Their volume was" in text
     scores = json.loads((project.path / "results/metrics.json").read_text())
     clips_of = {row["label"]: row["clips"] for row in read_csv(project.path / "results/labels.csv")}
     unknown = f"{scores['unknown_as_word']} of {clips_of['_unknown_']} unknown clips"

@@ -189,9 +189,13 @@ def _check_labels(labels: dict[str, str], naming: Naming) -> None:
     column = naming.table.label
     rule = f"clips.label, '{naming.label}'," if column is None else f"the column {column} of the table"
     key = "clips.label" if column is None else "clips.table.label, or the table"
-    found = sorted(set(labels.values()) - {""})
-    shown = ", ".join(found[:LABELS_SHOWN]) + (", …" if len(found) > LABELS_SHOWN else "")
-    others = f"In the others it finds {len(found)} labels: {shown}" if found else "It finds no label at all"
+    other_labels = sorted(set(labels.values()) - {""})
+    shown = ", ".join(other_labels[:LABELS_SHOWN]) + (", …" if len(other_labels) > LABELS_SHOWN else "")
+    others = (
+        f"In the others it finds {len(other_labels)} labels: {shown}"
+        if other_labels
+        else "It finds no label at all"
+    )
     paths = "".join(f"\n  {clip}" for clip in unlabelled[:SHOWN])
     raise PipelineError(
         f"params.yaml: {rule} gives no label to {len(unlabelled)} of {len(labels)} clips, such as{paths}\n"
@@ -265,21 +269,21 @@ def _rows(content: bytes, table: Table) -> list[dict[str, str]]:
         ) from None
 
 
-def differences(found: Origins, naming: Naming) -> list[str]:
+def differences(origins: Origins, naming: Naming) -> list[str]:
     """Return a message for each way in which the clips are not what `naming` leads one to expect.
 
     Clips may be left out, the table may have files that the archive lacks, and there may be no recordings of
     a label that is named.
     """
-    table, labels = naming.table, {origin.label for origin in found.clips.values()}
+    table, labels = naming.table, {origin.label for origin in origins.clips.values()}
     messages = [
         f"no clip has the label {label}, which is in params.yaml: clips.recordings"
         for label in naming.recordings
         if label not in labels | {USUAL_RECORDINGS}
     ]
     for ids, problem in (
-        (found.not_in_table, f"left out because they are not in {table.path}: {{}} clips, such as"),
-        (found.without_file, f"in {table.path}, but not in the archive: {{}} files, such as"),
+        (origins.not_in_table, f"left out because they are not in {table.path}: {{}} clips, such as"),
+        (origins.without_file, f"in {table.path}, but not in the archive: {{}} files, such as"),
     ):
         if ids:
             messages.append(f"{problem.format(f'{len(ids):,}')} {ids[0]}")

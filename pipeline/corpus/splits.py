@@ -47,7 +47,7 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _given_once(self) -> Self:
-        values = [str(value) for named in self.given.values() for value in named]
+        values = [str(value) for split_values in self.given.values() for value in split_values]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"must have each value of given in one split, has {', '.join(twice)} in two")

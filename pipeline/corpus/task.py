@@ -57,10 +57,10 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
     Raises PipelineError if no clip has one of the words, or one of the added classes.
     """
     known = sorted(set(labels) - set(noise_labels))
-    added = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
+    added_classes = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
     has_noise = bool(set(labels) & set(noise_labels))
     silent = {SILENCE} if has_noise else set()
-    words = set(task.words) if task.words is not None else set(known) - set(added) - silent
+    words = set(task.words) if task.words is not None else set(known) - set(added_classes) - silent
     for word in sorted(words - set(known)):
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
@@ -73,7 +73,7 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
         if label in silent:
             return ""
         name = SILENCE if label in (SILENCE, *noise_labels) else UNKNOWN
-        return name if name in added else ""
+        return name if name in added_classes else ""
 
     result = [to_label(label) for label in labels]
     present = set(result) - {""}
@@ -81,7 +81,7 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
         (UNKNOWN, "unknown", "set it to 0, or choose fewer words under task.words"),
         (SILENCE, "silence", "set it to 0, or name the labels of noise recordings under clips.recordings"),
     ):
-        if name in added and name not in present:
+        if name in added_classes and name not in present:
             raise PipelineError(f"params.yaml: task.{key} must be 0, because no clip is {name}: {remedy}")
     if len(present) < 2:
         raise PipelineError(
@@ -100,12 +100,12 @@ def draw(members: list[Member], task: Task, seed: int) -> list[Member]:
     for kind, (label, share) in enumerate(((UNKNOWN, task.unknown), (SILENCE, task.silence))):
         if not share:
             continue
-        for number, split in enumerate(SPLITS):
+        for index, split in enumerate(SPLITS):
             wanted = wanted_clips(members, split, task, share)
             rows = [
                 row for row, member in enumerate(members) if member.label == label and member.split == split
             ]
-            order = np.random.default_rng([seed, kind, number]).permutation(len(rows))
+            order = np.random.default_rng([seed, kind, index]).permutation(len(rows))
             for place in order[wanted:]:
                 drawn[rows[place]] = drawn[rows[place]]._replace(label="")
     return drawn
@@ -113,8 +113,8 @@ def draw(members: list[Member], task: Task, seed: int) -> list[Member]:
 
 def wanted_clips(members: Sequence[Member], split: str, task: Task, share: float) -> int:
     """Return how many clips of an added class a split should have: `share` of its clips of words."""
-    added = {name for name, part in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if part}
-    words = sum(member.split == split and member.label not in ("", *added) for member in members)
+    added_classes = {name for name, part in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if part}
+    words = sum(member.split == split and member.label not in ("", *added_classes) for member in members)
     return math.ceil(round(share * words, 6))  # 0.07 * 100 is a little more than 7
 
 

@@ -145,8 +145,8 @@ def find(settings: NoiseSettings) -> list[Path]:
     if settings.folder is None:
         return []
     folder = project() / settings.folder
-    found = (path for path in folder.rglob("*") if is_clip(path.relative_to(folder).parts))
-    paths = sorted(path for path in found if path.is_file())
+    candidates = (path for path in folder.rglob("*") if is_clip(path.relative_to(folder).parts))
+    paths = sorted(path for path in candidates if path.is_file())
     if not paths:
         raise PipelineError(
             f"{KEY}.folder is {settings.folder!r}, expected a folder of audio files: correct it"

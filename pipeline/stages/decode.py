@@ -59,10 +59,10 @@ def main() -> None:
 
 def _origins(naming: Naming) -> dict[str, Origin]:
     """Return what is known of each audio file, and print what the table leaves out."""
-    found = clips.origins(clips.find(RAW), naming, partial(tables.read, TABLES))
-    for line in clips.differences(found, naming):
+    origins = clips.origins(clips.find(RAW), naming, partial(tables.read, TABLES))
+    for line in clips.differences(origins, naming):
         print(line)
-    return found.clips
+    return origins.clips
 
 
 def _read(ids: Sequence[str], *, duration: float) -> list[bytes]:

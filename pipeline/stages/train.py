@@ -29,7 +29,7 @@ def main() -> None:
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     train = limit(load("train"), settings.clips_per_label, settings.seed)
     val = load("val")
-    added = noise.load(settings.augment.noise, train, Path("data/waveforms.h5"))
+    training_noise = noise.load(settings.augment.noise, train, Path("data/waveforms.h5"))
     description = {
         "labels": train.labels,
         **train.store.params,
@@ -48,7 +48,16 @@ def main() -> None:
         taught_by = teacher.load(settings, train)
     with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
         start = time.monotonic()
-        fit(net, model, (train, val), settings, moments=moments, logs=logs, teacher=taught_by, noise=added)
+        fit(
+            net,
+            model,
+            (train, val),
+            settings,
+            moments=moments,
+            logs=logs,
+            teacher=taught_by,
+            noise=training_noise,
+        )
         seconds = time.monotonic() - start
         save(net, folder / MODEL, description)
     if strategy.extended.should_checkpoint:  # the chief machine

@@ -7,6 +7,7 @@ model's own settings, with all its augmentation. A first epoch of each is not co
     python -m benchmarks.noise --archive ZIP
 """
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks.common import arguments, best_feature, compute_best_features, folder, machine, ratio
+from benchmarks.common import arguments, best_feature, compute_best_features, folder, machine
 from benchmarks.readers import subset
 from pipeline import params
 from pipeline.learning import fit, network, runtime
@@ -66,13 +67,18 @@ def main() -> None:
     args = arguments(str(__doc__), clips=1600, rounds=5, models=("resnet", "tcresnet"))
     runtime.start(0)
     print(machine(), f"TensorFlow {tf.__version__}\n")
-    print("| model | clean, clips/s | with noise, clips/s | ratio of speeds |\n|---|---|---|---|")
+    print("| model | clean, clips/s | with noise, clips/s | speed, noise to clean | range |")
+    print("|---|---|---|---|---|")
     with folder(args.archive, args.clips, sample_rate=16000, duration=1.0):
         compute_best_features(args.models)
         for name in args.models:
             clips, times = epochs(name, args.rounds)
-            clean, noisy = (clips / sorted(seconds)[len(seconds) // 2] for seconds in times.values())
-            print(f"| {name} | {clean:,.0f} | {noisy:,.0f} | {ratio(times['clean'], times['noise']):.2f} |")
+            clean, noisy = (clips / statistics.median(seconds) for seconds in times.values())
+            ratios = [a / b for a, b in zip(times["clean"], times["noise"], strict=True)]
+            print(
+                f"| {name} | {clean:,.0f} | {noisy:,.0f} | {statistics.median(ratios):.2f}"
+                f" | {min(ratios):.2f} to {max(ratios):.2f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ SMOKES = {
     ),
     "noise": Smoke(
         "--clips 60 --rounds 1 --models tcresnet",
-        (rf"\| tcresnet \| {NUMBER} \| {NUMBER} \| {NUMBER} \|",),
+        (rf"\| tcresnet \| {NUMBER} \| {NUMBER} \| {NUMBER} \| {NUMBER} to {NUMBER} \|",),
         (pytest.mark.tensorflow,),
     ),
 }

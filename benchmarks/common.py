@@ -174,6 +174,12 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
+def spread(numerator: Sequence[float], denominator: Sequence[float]) -> str:
+    """Return two cells of a table: the median of the rounds' ratios, and their range."""
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    return f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f}"
+
+
 def table(times: Mapping[str, list[float]], clips: int, ours: str) -> None:
     """Print the median time of each side, its clips per second, and its time as a multiple of `ours`."""
     print(f"\n| way | median s | clips/s | times as slow as {ours} |\n|---|---|---|---|")

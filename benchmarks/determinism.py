@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from benchmarks.common import ROOT, alternate, arguments, compute_best_features, folder, machine
+from benchmarks.common import ROOT, alternate, arguments, compute_best_features, folder, machine, spread
 from pipeline import params
 from pipeline.learning import fit, network, runtime
 from pipeline.learning.preparation import prepare
@@ -78,11 +78,7 @@ def main() -> None:
                     epoch()  # compiles
                 times = list(alternate(sides, args.rounds, before=lambda: None).values())
             speeds = [f"{args.clips / np.median(seconds):,.0f}" for seconds in times]
-            ratios = [one / other for one, other in zip(*times, strict=True)]
-            lines.append(
-                f"| {name} | {' | '.join(speeds)} | {np.median(ratios):.2f} |"
-                f" {min(ratios):.2f} to {max(ratios):.2f} |"
-            )
+            lines.append(f"| {name} | {' | '.join(speeds)} | {spread(*times)} |")
     print(f"\n{machine()}\n\n| model | true, clips/s | false, clips/s | time, true to false | range |")
     print("|---|---|---|---|---|", *lines, sep="\n")
 

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks.common import arguments, best_feature, compute_best_features, folder, machine
+from benchmarks.common import arguments, best_feature, compute_best_features, folder, machine, spread
 from benchmarks.readers import subset
 from pipeline import params
 from pipeline.learning import fit, network, runtime
@@ -74,11 +74,8 @@ def main() -> None:
         for name in args.models:
             clips, times = epochs(name, args.rounds)
             clean, noisy = (clips / statistics.median(seconds) for seconds in times.values())
-            ratios = [a / b for a, b in zip(times["clean"], times["noise"], strict=True)]
-            print(
-                f"| {name} | {clean:,.0f} | {noisy:,.0f} | {statistics.median(ratios):.2f}"
-                f" | {min(ratios):.2f} to {max(ratios):.2f} |"
-            )
+            speed = spread(times["clean"], times["noise"])
+            print(f"| {name} | {clean:,.0f} | {noisy:,.0f} | {speed} |")
 
 
 if __name__ == "__main__":

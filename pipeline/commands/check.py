@@ -89,26 +89,21 @@ def print_clips(params: dict[str, Any]) -> None:
 def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
     labels = Counter(origin.label for origin in origins.clips.values())
     others = (*naming.recordings, SILENCE)
-    spoken = [item for item in origins.clips.items() if item[1].label not in others]
-    known = [(clip, origin) for clip, origin in spoken if origin.speaker != clip]
-    speakers = Counter(label for label, _ in {(origin.label, origin.speaker) for _, origin in known})
+    known = {
+        (origin.label, origin.speaker)
+        for clip, origin in origins.clips.items()
+        if origin.label not in others and origin.speaker != clip
+    }
+    speakers = Counter(label for label, _ in known)
     width = max(len("label"), *map(len, labels))
     lines = [f"{'label':<{width}}   clips  speakers  such as"]
     for label in sorted(labels):
         example = next(clip for clip, origin in origins.clips.items() if origin.label == label)
         pieces = " (cut into pieces)" if label in naming.recordings else ""
         lines.append(f"{label:<{width}}{labels[label]:>8,}{speakers[label]:>10,}  {example}{pieces}")
-    everyone = sorted({origin.speaker for _, origin in known})
+    everyone = sorted({speaker for _, speaker in known})
     examples = f", such as {', '.join(everyone[: clips.SHOWN])}" if everyone else ""
     lines.append(f"{len(everyone):,} speakers{examples}")
-    if len(spoken) > len(known):
-        rule = naming.table.speaker or naming.speaker
-        reason = f"by '{rule}'" if rule else "because clips.speaker is null"
-        example = next(clip for clip, origin in spoken if origin.speaker == clip)
-        lines.append(
-            f"{len(spoken) - len(known):,} clips have no speaker {reason}, such as {example}: each counts as"
-            " its own speaker"
-        )
     given = Counter(origin.given_split for origin in origins.clips.values())
     if set(given) != {""}:
         counts = (f"{name or 'none'} {count:,}" for name, count in sorted(given.items()))

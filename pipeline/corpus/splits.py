@@ -231,8 +231,9 @@ def _stretches(pieces: list[Clip], shares: NDArray[np.float64], seed: int) -> li
     subsets = [0] * len(pieces)
     generator = np.random.default_rng(seed)
     missing = np.zeros(len(shares))  # how many pieces each subset should have had more so far
-    for place in generator.permutation(len(copies_of)):
-        copies = list(copies_of.values())[place]
+    different = list(copies_of.values())
+    for place in generator.permutation(len(different)):
+        copies = different[place]
         length = len(copies[0])
         missing += shares * length
         given = np.floor(np.maximum(missing, 0)).astype(int)
@@ -299,6 +300,13 @@ def hash_split(name: str, *, val: float, test: float) -> str:
 def warnings(clips: list[Clip], members: list[Member], settings: Split, task: Task) -> list[str]:
     """Return a message for each way in which the split may be worse than its user expects."""
     messages = shortages(members, task)
+    spoken = [clip for clip, member in zip(clips, members, strict=True) if member.label not in ("", SILENCE)]
+    unnamed = [clip.clip for clip in spoken if clip.speaker == clip.clip]
+    if unnamed and settings.group_by == "speaker":
+        messages.append(
+            f"{len(unnamed):,} of {len(spoken):,} clips have no speaker by params.yaml: clips, such as"
+            f" {unnamed[0]}: each counts as its own speaker, so one person may be in two splits"
+        )
     silent = sum(
         clip.label == SILENCE and not member.label for clip, member in zip(clips, members, strict=True)
     )

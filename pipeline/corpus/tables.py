@@ -36,7 +36,7 @@ def read(path: Path, name: str) -> bytes:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(find(name, {known: known for known in archive.namelist()}))
+            return archive.read(find(name, {entry.filename: entry for entry in archive.infolist()}))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run dvc repro extract") from None
     except zipfile.BadZipFile as error:

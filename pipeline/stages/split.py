@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.corpus import clips, members, splits, tables
-from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
 from pipeline.errors import run
@@ -26,13 +25,6 @@ def main() -> None:
     print(splits.format_table(rows, joined))
     for message in splits.warnings(rows, joined, settings, task):
         print(message)
-    spoken = [clip for clip, member in zip(rows, joined, strict=True) if member.label not in ("", SILENCE)]
-    unmatched = sum(clip.speaker == clip.clip for clip in spoken)
-    if unmatched:
-        print(
-            f"{unmatched} of {len(spoken)} clips have no speaker by params.yaml: clips: each counts as its"
-            " own speaker, so one person may be in two splits"
-        )
 
 
 if __name__ == "__main__":

@@ -171,13 +171,17 @@ def alternate(
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     """Return the median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+    return statistics.median(_ratios(numerator, denominator))
 
 
 def spread(numerator: Sequence[float], denominator: Sequence[float]) -> str:
     """Return two cells of a table: the median of the rounds' ratios, and their range."""
-    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    ratios = _ratios(numerator, denominator)
     return f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def _ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(numerator, denominator, strict=True)]
 
 
 def table(times: Mapping[str, list[float]], clips: int, ours: str) -> None:

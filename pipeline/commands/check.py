@@ -102,8 +102,10 @@ def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:
         pieces = " (cut into pieces)" if label in naming.recordings else ""
         lines.append(f"{label:<{width}}{labels[label]:>8,}{speakers[label]:>10,}  {example}{pieces}")
     everyone = sorted({speaker for _, speaker in known})
+    rule = naming.table.speaker or naming.speaker
+    reason = f"by '{rule}'" if rule else "because clips.speaker is null"
     examples = f", such as {', '.join(everyone[: clips.SHOWN])}" if everyone else ""
-    lines.append(f"{len(everyone):,} speakers{examples}")
+    lines.append(f"{len(everyone):,} speakers {reason}{examples}")
     given = Counter(origin.given_split for origin in origins.clips.values())
     if set(given) != {""}:
         counts = (f"{name or 'none'} {count:,}" for name, count in sorted(given.items()))

@@ -302,7 +302,7 @@ def warnings(clips: list[Clip], members: list[Member], settings: Split, task: Ta
     messages = shortages(members, task)
     spoken = [clip for clip, member in zip(clips, members, strict=True) if member.label not in ("", SILENCE)]
     unnamed = [clip.clip for clip in spoken if clip.speaker == clip.clip]
-    if unnamed and settings.group_by == "speaker":
+    if unnamed:
         messages.append(
             f"{len(unnamed):,} of {len(spoken):,} clips have no speaker by params.yaml: clips, such as"
             f" {unnamed[0]}: each counts as its own speaker, so one person may be in two splits"

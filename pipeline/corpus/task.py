@@ -38,10 +38,16 @@ class Task(Section):
         words = self.words or []
         if self.words == [] or len(set(words)) < len(words):
             raise ValueError(f"must have words that differ, or null for all labels, has {self.words}")
-        for name, share in ((UNKNOWN, self.unknown), (SILENCE, self.silence)):
-            if share and name in words:
+        for name in self.added:
+            if name in words:
                 raise ValueError(f"must not have {name} among its words, because clips are drawn for it")
         return self
+
+    @property
+    def added(self) -> dict[str, float]:
+        """The classes that are added to the words, and the share of each."""
+        shares = {UNKNOWN: self.unknown, SILENCE: self.silence}
+        return {label: share for label, share in shares.items() if share}
 
 
 def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] = ()) -> list[str]:
@@ -57,10 +63,9 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
     Raises PipelineError if no clip has one of the words, or one of the added classes.
     """
     known = sorted(set(labels) - set(noise_labels))
-    added_classes = [name for name, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if share]
     has_noise = bool(set(labels) & set(noise_labels))
     silent = {SILENCE} if has_noise else set()
-    words = set(task.words) if task.words is not None else set(known) - set(added_classes) - silent
+    words = set(task.words) if task.words is not None else set(known) - set(task.added) - silent
     for word in sorted(words - set(known)):
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
@@ -73,7 +78,7 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
         if label in silent:
             return ""
         name = SILENCE if label in (SILENCE, *noise_labels) else UNKNOWN
-        return name if name in added_classes else ""
+        return name if name in task.added else ""
 
     result = [to_label(label) for label in labels]
     present = set(result) - {""}
@@ -81,7 +86,7 @@ def to_labels(labels: Sequence[str], task: Task, noise_labels: Collection[str] =
         (UNKNOWN, "unknown", "set it to 0, or choose fewer words under task.words"),
         (SILENCE, "silence", "set it to 0, or name the labels of noise recordings under clips.recordings"),
     ):
-        if name in added_classes and name not in present:
+        if name in task.added and name not in present:
             raise PipelineError(f"params.yaml: task.{key} must be 0, because no clip is {name}: {remedy}")
     if len(present) < 2:
         raise PipelineError(
@@ -97,11 +102,10 @@ def draw(members: list[Member], task: Task, seed: int) -> list[Member]:
     The other ones lose their label. If a split has too few, all are taken.
     """
     drawn = list(members)
-    for kind, (label, share) in enumerate(((UNKNOWN, task.unknown), (SILENCE, task.silence))):
-        if not share:
-            continue
+    for label in task.added:
+        kind = (UNKNOWN, SILENCE).index(label)  # without one class, the other is drawn as with both
         for index, split in enumerate(SPLITS):
-            wanted = wanted_clips(members, split, task, share)
+            wanted = wanted_clips(members, split, task, label)
             rows = [
                 row for row, member in enumerate(members) if member.label == label and member.split == split
             ]
@@ -111,24 +115,23 @@ def draw(members: list[Member], task: Task, seed: int) -> list[Member]:
     return drawn
 
 
-def wanted_clips(members: Sequence[Member], split: str, task: Task, share: float) -> int:
-    """Return how many clips of an added class a split should have: `share` of its clips of words."""
-    added_classes = {name for name, part in ((UNKNOWN, task.unknown), (SILENCE, task.silence)) if part}
-    words = sum(member.split == split and member.label not in ("", *added_classes) for member in members)
-    return math.ceil(round(share * words, 6))  # 0.07 * 100 is a little more than 7
+def wanted_clips(members: Sequence[Member], split: str, task: Task, label: str) -> int:
+    """Return how many clips of the added class `label` a split should have: a share of its clips of words."""
+    others = {"", *task.added}
+    words = sum(member.split == split and member.label not in others for member in members)
+    return math.ceil(round(task.added[label] * words, 6))  # 0.07 * 100 is a little more than 7
 
 
 def shortages(members: list[Member], task: Task) -> list[str]:
     """Return a message for each added class of which a split has fewer clips than `task` says."""
     counts = Counter((member.label, member.split) for member in members)
     messages = []
-    for label, share in ((UNKNOWN, task.unknown), (SILENCE, task.silence)):
-        if share:
-            short = [
-                f"{counts[label, split]:,} of {wanted:,} in {split}"
-                for split in SPLITS
-                if counts[label, split] < (wanted := wanted_clips(members, split, task, share))
-            ]
-            if short:
-                messages.append(f"there are fewer clips for {label} than task says: {', '.join(short)}")
+    for label in task.added:
+        short = [
+            f"{counts[label, split]:,} of {wanted:,} in {split}"
+            for split in SPLITS
+            if counts[label, split] < (wanted := wanted_clips(members, split, task, label))
+        ]
+        if short:
+            messages.append(f"there are fewer clips for {label} than task says: {', '.join(short)}")
     return messages

@@ -256,7 +256,7 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
         "1 4 3 clips/1__0.wav",
         "2 4 3 clips/2__0.wav",
         "x 1 0 clips/x/rain.wav (cut into pieces)",
-        "3 speakers, such as anna, bob, cleo",
+        r"3 speakers by '\d_([a-z]+)_', such as anna, bob, cleo",
         "given splits: none 1, 0 8",
         "the split, if there are no exact copies of clips, and without noise:",
         "train val test",

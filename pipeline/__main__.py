@@ -5,7 +5,7 @@ import importlib
 import sys
 
 from pipeline.commands import COMMANDS
-from pipeline.errors import PipelineError, run
+from pipeline.errors import PipelineError, run, say_that_it_was_interrupted
 
 
 def main() -> None:
@@ -31,4 +31,5 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
+    sys.excepthook = say_that_it_was_interrupted
     run(main)

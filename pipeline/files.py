@@ -1,40 +1,107 @@
 """Write files that are whole or absent, and read and write tables."""
 
 import csv
-import glob
+import fcntl
 import json
+import os
 import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import NO_ROOM, PipelineError
+
+DATA = Path("data")
+# The folder for unfinished files. DVC and git ignore it.
+UNFINISHED = ".unfinished"
+LOCK = ".lock"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; at the end of the block, move what was written there to `path`.
+    """Yield a temporary path; at the end of the block, move what was written there to `path`.
 
     You may write a file or a folder. If the block raises, the temporary file is deleted and `path` is
     unchanged. `path` is replaced and never opened for writing, so a link into DVC's cache stays intact.
-    The temporary files of a run that was killed are deleted by the next one.
+
+    The temporary path has the name of `path` and is in a folder of its own, so you may write other files
+    beside it. That folder is in data/.unfinished. If `path` is outside the project or on another file system,
+    it is in a folder .unfinished beside `path`. What a killed run left there is deleted by the next run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        _delete(leftover)
-    # The name is random because a process of the killed run may still be writing to the old one.
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with _temporary_folder(_unfinished(path)) as folder:
+        part = folder / path.name
+        try:
+            yield part
+            if part.is_dir() or path.is_dir():  # `replace` works only from file to file
+                _delete(path)
+            part.replace(path)
+        except OSError as error:
+            if error.errno in NO_ROOM:  # it has the temporary name, or none
+                error.filename = str(path)
+            raise
+
+
+def _unfinished(path: Path) -> Path:
+    """Return the folder .unfinished for `path`, whose parent exists. They are on the same file system."""
+    is_output = not path.is_absolute() and DATA.is_dir()
+    if is_output and DATA.stat().st_dev == path.parent.stat().st_dev:
+        return DATA / UNFINISHED
+    return path.parent / UNFINISHED
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent`, which is deleted at the end. Delete the folders of killed processes.
+
+    A process locks a file in its folder. When it dies, however it dies, the system removes the lock.
+    """
+    folder, lock = _locked_folder(parent)
     try:
-        yield part
-        if part.is_dir() or path.is_dir():  # `replace` works only from file to file
-            _delete(path)
-        part.replace(path)
-    except BaseException:
-        _delete(part)
-        raise
+        for other in parent.iterdir():
+            if other != folder and other.is_dir():
+                _delete_if_abandoned(other)
+        yield folder
+    finally:
+        _delete(folder)
+        os.close(lock)
+        with suppress(OSError):  # another process has a folder in it
+            parent.rmdir()
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """Return a new folder in `parent`, and the descriptor of the file in it that is locked."""
+    while True:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = parent / secrets.token_hex(4)
+        try:
+            folder.mkdir()
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:  # another process has just deleted the empty folder
+            continue
+        with suppress(OSError):  # a file system without locks; then nobody deletes the folder
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_nlink:
+            return folder, lock
+        os.close(lock)  # another process has deleted it before it was locked
+
+
+def _delete_if_abandoned(folder: Path) -> None:
+    # A folder that cannot be deleted is in use, or belongs to another user.
+    with suppress(OSError):
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            folder.rmdir()  # fails if there is anything in it
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _delete(folder)
+        finally:
+            os.close(lock)
 
 
 def _delete(path: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pipeline.errors import PipelineError
 LOCAL = ("loky", "threading")
 REMOTE = ("dask",)
 ATTEMPTS = 4
+SECONDS_BETWEEN_LOOKS = 0.2
 # Libraries whose versions must be equal on all machines, or the bytes would differ.
 LIBRARIES = ("joblib", "numpy", "scipy", "soundfile", "soxr", "xxhash")
 
@@ -123,6 +126,13 @@ def _results(
 def _config(name: str, stack: ExitStack) -> dict[str, Any]:
     """Return joblib's configuration for the backend `name`. A client of dask is closed with `stack`."""
     scheduler = os.environ.get("PIPELINE_SCHEDULER", "").strip() or None
+    if name == LOCAL[0]:
+        return {
+            "backend": name,
+            "n_jobs": jobs(),
+            "initializer": _end_with_parent,
+            "initargs": (os.getpid(),),
+        }
     if name in LOCAL:
         return {"backend": name, "n_jobs": jobs()}
     try:
@@ -145,6 +155,21 @@ def _config(name: str, stack: ExitStack) -> dict[str, Any]:
             " or correct the address"
         ) from None
     return {"backend": name, "n_jobs": -1, "client": stack.enter_context(client)}
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when the process `parent`, which started it, has ended.
+
+    Otherwise joblib's processes wait for five minutes, and whoever reads their output waits with them.
+    Linux can send a signal instead, but it does so when the thread ends that started this process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
+"""Files are whole or absent, and what a killed process leaves is deleted."""
+
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write, read_csv, write_csv
+from tests.project import ROOT
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -44,6 +49,98 @@ def test_a_link_is_replaced_and_its_target_unchanged(tmp_path: Path, link: objec
     with atomic_write(path) as part:
         part.write_text("new")
     assert (cached.read_text(), path.read_text()) == ("cached", "new")
+
+
+def test_unfinished_outputs_are_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's unfinished outputs are in data/.unfinished, which exists only while something is there."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    with atomic_write(Path("data/features/a.h5")) as part, atomic_write(Path("results/b.csv")) as other:
+        for path in (part, other):
+            assert path.parts[:2] == ("data", ".unfinished")
+            path.touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "a.h5",
+        "b.csv",
+        "data",
+        "features",
+        "results",
+    ]
+
+
+def test_on_another_file_system_the_unfinished_file_is_beside_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is moved within its file system, so it is complete or absent there too."""
+    other = Path("/dev/shm") / tmp_path.name  # noqa: S108
+    if not other.parent.is_dir() or other.parent.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system, /dev/shm")
+    other.mkdir()
+    try:
+        monkeypatch.chdir(tmp_path)
+        Path("data").mkdir()
+        Path("data/features").symlink_to(other)
+        with atomic_write(Path("data/features/a.h5")) as part:
+            part.touch()
+        assert [path.name for path in other.iterdir()] == ["a.h5"]
+    finally:
+        for path in other.iterdir():
+            path.unlink()
+        other.rmdir()
+
+
+WRITER = """if True:
+    import sys
+    from pathlib import Path
+    from pipeline.files import atomic_write
+    with atomic_write(Path("data/a")) as part, atomic_write(Path(f"{part}.b")) as nested:
+        for path in (part, nested):
+            path.write_text("half")
+        print("ready", flush=True)
+        sys.stdin.read()
+        part.write_text("whole")
+"""
+
+
+def test_only_what_no_living_process_writes_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run deletes what a killed process left, also nested files, and lets a living one finish."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    killed, living = writers
+    for writer in writers:
+        assert writer.stdout
+        assert writer.stdout.readline() == "ready\n"
+    killed.kill()
+    killed.communicate()
+    unfinished = Path("data/.unfinished")
+    assert len(list(unfinished.iterdir())) == 4
+    with atomic_write(Path("data/other")) as part:
+        part.touch()
+        assert len(list(unfinished.iterdir())) == 3
+    living.communicate("")
+    assert living.returncode == 0
+    assert Path("data/a").read_text() == "whole"
+    assert not unfinished.exists()
+
+
+def test_an_empty_folder_of_a_killed_process_is_deleted(tmp_path: Path) -> None:
+    """A process may die between creating its folder and locking it."""
+    (tmp_path / ".unfinished/0123").mkdir(parents=True)
+    with atomic_write(tmp_path / "a") as part:
+        part.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_csv_files_can_contain_any_text(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@ import importlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -13,6 +15,7 @@ import pytest
 
 from pipeline import parallel
 from pipeline.errors import PipelineError
+from tests.project import ROOT
 
 LOCAL = ["threading", "loky"]
 
@@ -166,6 +169,39 @@ def test_many_deaths_with_results_between_them_are_no_error(
 
 def _die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+ENDLESS = """if True:
+    import time
+    from pipeline import parallel
+    for _ in parallel.each(time.sleep, [0, 0, 3600, 3600]):
+        print("working", flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.cluster)])
+def test_workers_end_with_the_process_that_started_them(
+    tmp_path: Path, backend: str, end: signal.Signals
+) -> None:
+    """However a process ends, soon nobody holds its output open, so `dvc repro | tee` ends too."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PIPELINE_JOBS": "2", "PIPELINE_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(end)
+        try:
+            process.communicate(timeout=60)  # raises TimeoutExpired while any worker lives
+        finally:
+            with suppress(ProcessLookupError):  # the usual case: all have ended
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_workers_that_keep_dying_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,20 +23,17 @@ def save(model: Any, path: Path, description: dict[str, Any] | None = None) -> N
         description: JSON that is added to the file's metadata. Keras ignores it.
     """
     with atomic_write(path) as part:
-        dated = part.with_suffix(".keras")
-        try:
-            model.save(dated)
-            with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
-                for name in sorted(old.namelist()):
-                    content = old.read(name)
-                    if name == METADATA:
-                        metadata = {**json.loads(content), "date_saved": None, **(description or {})}
-                        content = json.dumps(metadata).encode()
-                    elif name == "config.json":
-                        content = _number_shared_objects(content)
-                    new.writestr(zipfile.ZipInfo(name), content)
-        finally:
-            dated.unlink(missing_ok=True)
+        dated = part.with_name("dated.keras")
+        model.save(dated)
+        with zipfile.ZipFile(dated) as old, zipfile.ZipFile(part, "w") as new:
+            for name in sorted(old.namelist()):
+                content = old.read(name)
+                if name == METADATA:
+                    metadata = {**json.loads(content), "date_saved": None, **(description or {})}
+                    content = json.dumps(metadata).encode()
+                elif name == "config.json":
+                    content = _number_shared_objects(content)
+                new.writestr(zipfile.ZipInfo(name), content)
 
 
 def description(path: Path) -> dict[str, Any]:

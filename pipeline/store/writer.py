@@ -1,10 +1,13 @@
 """Write a store: copy the rows that a previous store already has, and compute the others in parallel."""
 
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +28,8 @@ from pipeline.store.layout import Digests, Rows, Store, digests
 CLIPS_AT_A_TIME = 8
 # Clips that a worker gets at once.
 CLIPS_PER_TASK = 64
+# Bytes; file systems count them in signed numbers of 64 bits.
+LARGEST_FILE = 2**63
 
 Input = TypeVar("Input")
 Items = TypeVar("Items", bound=Sequence[Any] | Rows)
@@ -245,6 +250,20 @@ class _Target:
 
 def _allocate(path: Path, num_rows: int, contents: Contents) -> _Target:
     """Create a file with space for `num_rows` rows, and return where they belong."""
+    dtype = np.dtype(contents.dtype).newbyteorder("<")
+    size = num_rows * math.prod(contents.row_shape) * dtype.itemsize
+    with _errors_of_the_system(path, size):
+        offset = _create(path, (num_rows, *contents.row_shape), dtype)
+        if hasattr(os, "posix_fallocate"):
+            # Reserve the blocks on disk too. Writing then takes a third less time, and a full disk is an
+            # error before anything is computed.
+            with path.open("r+b", buffering=0) as file:
+                os.posix_fallocate(file.fileno(), offset, size)
+    return _Target(path, offset, contents.row_shape, dtype)
+
+
+def _create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Create a file with the dataset `values`, and return the offset of its rows in bytes."""
     # HDF5 allocates the space now, so that the offset of the rows is known. Timestamps are off, because they
     # would differ from run to run.
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -252,32 +271,41 @@ def _allocate(path: Path, num_rows: int, contents: Contents) -> _Target:
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
-    dtype = np.dtype(contents.dtype).newbyteorder("<")
     with h5py.File(path, "w") as file:
-        space = h5py.h5s.create_simple((num_rows, *contents.row_shape))
+        space = h5py.h5s.create_simple(shape)
         values = h5py.h5d.create(file.id, b"values", h5py.h5t.py_create(dtype), space, layout)
-        target = _Target(path, values.get_offset(), contents.row_shape, dtype)
-    if hasattr(os, "posix_fallocate"):
-        # Reserve the blocks on disk too. Writing then takes a third less time, and a full disk is an error
-        # before anything is computed.
-        with path.open("r+b", buffering=0) as file:
-            os.posix_fallocate(file.fileno(), target.offset, num_rows * target.row_bytes)
-    return target
+        offset: int = values.get_offset()
+    return offset
+
+
+@contextmanager
+def _errors_of_the_system(path: Path, size: int) -> Iterator[None]:
+    """Raise an OSError that says how many bytes the file at `path` needs, if there is no room for it.
+
+    HDF5 reports the system's error only in the text of a RuntimeError.
+    """
+    try:
+        if size >= LARGEST_FILE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        yield
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        code = int(number[1]) if number else getattr(error, "errno", None)
+        if code is None:
+            raise
+        raise OSError(code, f"{os.strerror(code)}, it needs {size:,} bytes", str(path)) from None
 
 
 def _drop_rejected(path: Path, target: _Target, accepted: list[int], contents: Contents) -> None:
     """Rewrite the file at `path`, which contains nothing but rows yet, with only its `accepted` rows."""
-    smaller = path.with_suffix(".accepted.part")
-    try:
-        new = _allocate(smaller, len(accepted), contents)
-        shape = (accepted[-1] + 1, *target.row_shape)
-        rows = np.memmap(path, target.dtype, mode="r", offset=target.offset, shape=shape)
-        with smaller.open("r+b", buffering=0) as file:
-            for indices in _pieces(range(len(accepted)), CLIPS_PER_TASK):
-                new.write(file.fileno(), indices, rows[[accepted[index] for index in indices]])
-        smaller.replace(path)
-    finally:
-        smaller.unlink(missing_ok=True)
+    smaller = path.with_name(f"accepted-{path.name}")
+    new = _allocate(smaller, len(accepted), contents)
+    shape = (accepted[-1] + 1, *target.row_shape)
+    rows = np.memmap(path, target.dtype, mode="r", offset=target.offset, shape=shape)
+    with smaller.open("r+b", buffering=0) as file:
+        for indices in _pieces(range(len(accepted)), CLIPS_PER_TASK):
+            new.write(file.fileno(), indices, rows[[accepted[index] for index in indices]])
+    smaller.replace(path)
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

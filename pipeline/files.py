@@ -47,8 +47,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def _unfinished(path: Path) -> Path:
     """Return the folder .unfinished for `path`, whose parent exists. They are on the same file system."""
-    is_output = not path.is_absolute() and DATA.is_dir()
-    if is_output and DATA.stat().st_dev == path.parent.stat().st_dev:
+    in_project = DATA.is_dir() and path.absolute().is_relative_to(Path.cwd())
+    if in_project and DATA.stat().st_dev == path.parent.stat().st_dev:
         return DATA / UNFINISHED
     return path.parent / UNFINISHED
 

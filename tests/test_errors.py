@@ -10,6 +10,8 @@ import pytest
 
 from tests.project import ROOT, python
 
+TOO_LARGE = "File too large: raise the limit of file sizes (ulimit -f), or use another file system"
+
 
 @pytest.mark.parametrize(
     ("main", "message"),
@@ -17,13 +19,11 @@ from tests.project import ROOT, python
         ("raise PipelineError('a: is 1, must be 2')", "\na: is 1, must be 2\n\n"),
         (
             "open('large', 'wb').write(bytes(2 << 20))",
-            "\na file: File too large: raise the limit of file sizes (ulimit -f), or use another file system"
-            "\n\n",
+            f"\na file: {TOO_LARGE}\n\n",
         ),
         (
             "with atomic_write(Path('large')) as part: part.write_bytes(bytes(2 << 20))",
-            "\nlarge: File too large: raise the limit of file sizes (ulimit -f), or use another file system"
-            "\n\n",
+            f"\nlarge: {TOO_LARGE}\n\n",
         ),
         (
             "open('x' * 300)",

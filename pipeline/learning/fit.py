@@ -5,7 +5,8 @@ import importlib.util
 import math
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.learning.batches import AHEAD, Subset, batches
+from pipeline.learning.checkpoints import Checkpoint, Checkpoints
 from pipeline.learning.network import Moments
 from pipeline.learning.noise import Noise, add_noise
 from pipeline.learning.preparation import Preparation, prepare
+from pipeline.learning.resumption import Resumption, count_reads, determinants
 from pipeline.learning.settings import Train
 from pipeline.learning.teacher import Teacher
 from pipeline.learning.trainee import trainee
@@ -36,8 +39,9 @@ def fit(
     logs: Path,
     teacher: Teacher | None = None,
     noise: Noise | None = None,
-) -> None:
-    """Train `network` and leave it with the weights of its best epoch.
+    checkpoints: Checkpoints | None = None,
+) -> float:
+    """Train `network`, leave it with the weights of its best epoch, and return the seconds that it took.
 
     The best epoch is the one with the highest accuracy on `val`, and of equal ones that with the lowest loss,
     or the one with the lowest loss, as `settings.monitor` says. It is an epoch of the model's last phase.
@@ -55,6 +59,8 @@ def fit(
             epoch's under `best` in metrics.json.
         teacher: whose outputs the network learns from.
         noise: to add to the training clips.
+        checkpoints: keeps the state of the training after each epoch. If it has one of the same training,
+            which was stopped, training goes on from there, with the same result.
 
     Raises:
         PipelineError: the feature cannot be computed from noisy waveforms, the loss is not finite, batches
@@ -76,6 +82,10 @@ def fit(
                 settings.teacher_weight,
                 preparation=preparation if noise is not None else None,
             )
+    restored = None
+    if checkpoints is not None:
+        parts = determinants(network, model, subsets, settings, teacher=teacher, noise=noise)
+        restored = _restored(checkpoints, parts, strategy)
     train_batches = partial(training_batches, train, settings, preparation, teacher=teacher, noise=noise)
     val_batches = partial(validation_batches, val, settings)
     if strategy.num_replicas_in_sync > 1:
@@ -87,40 +97,77 @@ def fit(
     else:
         inputs, watched = _on_device(train_batches()), _on_device(val_batches())
     steps = math.ceil(len(train.rows) / settings.batch_size)
+    inputs = count_reads(inputs)
+    resumption = Resumption(checkpoints, restored, logs, inputs)
     done = 0
     with ExitStack() as stack:
-        live = stack.enter_context(Live(str(logs), dvcyaml=False, save_dvc_exp=False))
-        live.step = 1  # count epochs from 1, as the printed lines do
+        stack.enter_context(_interruptible(resumption))
+        live = stack.enter_context(
+            Live(str(logs), resume=restored is not None, dvcyaml=False, save_dvc_exp=False)
+        )
+        live.step = resumption.epochs + 1  # count epochs from 1, as the printed lines do
         stack.enter_context(strategy.scope())
-        for end, factor in model.phases(network, settings.epochs):
+        for phase, (end, factor) in enumerate(model.phases(network, settings.epochs)):
+            begin, done = done, end
             trained.compile(
-                optimizer=_optimizer(settings, steps * (end - done), factor),
+                optimizer=_optimizer(settings, steps * (end - begin), factor),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True),
                 metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
                 jit_compile=settings.jit,
             )
+            first = resumption.first_epoch(phase, begin)
+            if first is None:
+                continue
             stop = keras.callbacks.EarlyStopping(
                 "val_rank",
                 mode="max",
                 patience=settings.patience,
                 restore_best_weights=True,
             )
+            ranking = _Ranking(settings)
             log = partial(_log, live, stop, settings)
             trained.fit(
                 inputs,
                 validation_data=watched,
-                initial_epoch=done,
+                initial_epoch=first,
                 epochs=end,
                 shuffle=False,  # the batches are shuffled
                 callbacks=[
-                    keras.callbacks.LambdaCallback(on_epoch_end=_Ranking(settings)),
+                    keras.callbacks.LambdaCallback(on_epoch_end=ranking),
                     stop,
                     keras.callbacks.LambdaCallback(on_epoch_end=log),
+                    *resumption.callbacks(trained, stop, ranking, phase=phase, end=end),
                     *(_tensorboard(settings) if strategy.extended.should_save_summary else []),
                 ],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-            done = end
+    return resumption.seconds
+
+
+def _restored(checkpoints: Checkpoints, parts: Sequence[Any], strategy: Any) -> tuple[int, Checkpoint] | None:
+    """Return the last epoch of which every machine has a checkpoint, and the checkpoint, or None."""
+    several = strategy.num_replicas_in_sync > 1
+    machine = strategy.cluster_resolver.task_id if several and strategy.cluster_resolver else 0
+    checkpoints.bind([*parts, strategy.num_replicas_in_sync], machine)
+    found = checkpoints.load()
+    epochs = set(found)
+    if several:
+        from pipeline.learning import replicas
+
+        epochs = replicas.common(strategy, epochs)
+    if not epochs:
+        return None
+    print(f"training goes on after epoch {max(epochs)}, at which it was stopped", flush=True)
+    return max(epochs), found[max(epochs)]
+
+
+@contextmanager
+def _interruptible(resumption: Resumption) -> Iterator[None]:
+    """Say in the message of a KeyboardInterrupt how many epochs are kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the training is kept up to epoch {resumption.epochs}") from None
 
 
 def training_batches(
@@ -187,15 +234,15 @@ class _Ranking:
 
     def __init__(self, settings: Train) -> None:
         self._settings = settings
-        self._best = (-math.inf, -math.inf)
-        self._rank = 0
+        self.best = (-math.inf, -math.inf)
+        self.rank = 0
 
     def __call__(self, _epoch: int, values: dict[str, float]) -> None:
         accuracy = values["val_accuracy"] if self._settings.monitor == "accuracy" else 0.0
         candidate = (accuracy, -values["val_loss"])
-        if candidate > self._best:
-            self._best, self._rank = candidate, self._rank + 1
-            values["val_rank"] = self._rank
+        if candidate > self.best:
+            self.best, self.rank = candidate, self.rank + 1
+            values["val_rank"] = self.rank
         else:
             values["val_rank"] = 0
 

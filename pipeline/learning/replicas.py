@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.learning.batches import Subset
+from pipeline.learning.checkpoints import EPOCHS
 from pipeline.learning.settings import Train
 from pipeline.models import Model
 
@@ -24,6 +25,18 @@ def prepare(network: Any, model: Model, subsets: tuple[Subset, Subset], settings
     _check(strategy, model, subsets, settings)
     _synchronize_batch_norm(network)
     _patch_reduce(strategy)
+
+
+def common(strategy: Any, epochs: set[int]) -> set[int]:
+    """Return those of the few `epochs`, all above 0, that every machine of `strategy` passes."""
+    import tensorflow as tf
+
+    own = sorted(epochs)[-EPOCHS:]
+    padded = tf.constant([[0] * (EPOCHS - len(own)) + own], tf.int64)
+    gathered = strategy.gather(
+        strategy.experimental_distribute_values_from_function(lambda _: padded), axis=0
+    )
+    return set.intersection(*(set(row) for row in gathered.numpy().tolist())) - {0}
 
 
 def distribute(network: Any, dataset: Callable[..., Any]) -> Any:

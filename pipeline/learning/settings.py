@@ -1,7 +1,7 @@
 """The parameters of training, `train` in params.yaml."""
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -65,3 +65,8 @@ class Train(Section):
         if self.jit and self.augment.mixup and self.augment.noise.changes_waveforms:
             raise ValueError("has jit true with noise and mixup, which XLA cannot draw: set mixup to 0.0")
         return self
+
+    def with_effect(self) -> dict[str, Any]:
+        """Return the settings without those that cannot change the model."""
+        noise = {} if self.augment.noise.changes_waveforms else {"augment": {"noise"}}
+        return self.model_dump(exclude={"cache": True, "tensorboard": True, **noise})

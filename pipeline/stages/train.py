@@ -1,15 +1,14 @@
 """data: features/<feature>.h5, waveforms.h5, split.csv → models/model.keras, results/train: train."""
 
-import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline import params
 from pipeline.errors import run
 from pipeline.files import atomic_write
 from pipeline.learning import network, noise, runtime, teacher, timings
 from pipeline.learning.batches import limit, load_subset
+from pipeline.learning.checkpoints import FOLDER, Checkpoints
 from pipeline.learning.fit import fit
 from pipeline.learning.saving import save
 from pipeline.learning.settings import Train
@@ -21,6 +20,7 @@ LOGS = Path("results/train")
 
 def main() -> None:
     """Train the chosen model on the chosen feature."""
+    checkpoints = Checkpoints(params.project() / FOLDER)
     feature = params.read("feature", str)
     name = params.read("model", str)
     model = params.read_plugin(f"models.{name}", Model)
@@ -34,7 +34,7 @@ def main() -> None:
         "labels": train.labels,
         **train.store.params,
         "model": {"name": name, "params": model.model_dump(by_alias=True)},
-        "train": settings.model_dump(exclude=_without_effect(settings)),
+        "train": settings.with_effect(),
         "licences": model.licences(),
     }
     strategy = runtime.start(
@@ -47,8 +47,7 @@ def main() -> None:
         net = network.build(model, train, settings, moments)
         taught_by = teacher.load(settings, train)
     with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
-        start = time.monotonic()
-        fit(
+        seconds = fit(
             net,
             model,
             (train, val),
@@ -57,17 +56,12 @@ def main() -> None:
             logs=logs,
             teacher=taught_by,
             noise=training_noise,
+            checkpoints=checkpoints,
         )
-        seconds = time.monotonic() - start
         save(net, folder / MODEL, description)
     if strategy.extended.should_checkpoint:  # the chief machine
         timings.note(MODEL, seconds)
-
-
-def _without_effect(settings: Train) -> dict[str, Any]:
-    """Return the settings that cannot change the model, in the form of pydantic's `exclude`."""
-    noise = {} if settings.augment.noise.changes_waveforms else {"augment": {"noise"}}
-    return {"cache": True, "tensorboard": True, **noise}
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

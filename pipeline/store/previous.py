@@ -34,7 +34,7 @@ class PreviousRun:
 
     def __init__(self, stage: str) -> None:
         self._folder = FOLDER / stage
-        self._made_by = {"pipeline": _code(), **{library: version(library) for library in LIBRARIES}}
+        self._made_by = {"pipeline": code_digest(), **{library: version(library) for library in LIBRARIES}}
 
     def store(self, name: str, tables: Sequence[str] = ()) -> Store | None:
         """Return the store `name` that the previous run kept together with `tables`.
@@ -55,7 +55,7 @@ class PreviousRun:
 
     def save(self, outputs: list[Path]) -> None:
         """Keep `outputs` for the next run of the stage, and delete what was kept before."""
-        if _code() != self._made_by["pipeline"]:
+        if code_digest() != self._made_by["pipeline"]:
             print(f"the code was edited during the run: {self._folder} is not updated", flush=True)
             return
         with atomic_write(self._folder) as part:
@@ -81,7 +81,8 @@ def _contents(paths: Sequence[Path]) -> dict[str, str]:
     return {path.name: digests([path.read_bytes()])[0].tobytes().hex() for path in paths}
 
 
-def _code() -> str:
+def code_digest() -> str:
+    """Return a digest of all Python files of this project, as hexadecimal digits."""
     code = sorted(Path(str(pipeline.__file__)).parent.rglob("*.py"))
     contents = b"".join(digests([path.read_bytes() for path in code if path.stat().st_size]).tolist())
     return str(digests([contents])[0].tobytes().hex())

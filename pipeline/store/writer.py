@@ -252,6 +252,8 @@ def _allocate(path: Path, num_rows: int, contents: Contents) -> _Target:
     """Create a file with space for `num_rows` rows, and return where they belong."""
     dtype = np.dtype(contents.dtype).newbyteorder("<")
     size = num_rows * math.prod(contents.row_shape) * dtype.itemsize
+    if size >= LARGEST_FILE:
+        raise _no_room(errno.EFBIG, path, size)
     with _errors_of_the_system(path, size):
         offset = _create(path, (num_rows, *contents.row_shape), dtype)
         if hasattr(os, "posix_fallocate"):
@@ -285,15 +287,17 @@ def _errors_of_the_system(path: Path, size: int) -> Iterator[None]:
     HDF5 reports the system's error only in the text of a RuntimeError.
     """
     try:
-        if size >= LARGEST_FILE:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         yield
     except (OSError, RuntimeError) as error:
         number = re.search(r"errno = (\d+)", str(error))
         code = int(number[1]) if number else getattr(error, "errno", None)
         if code is None:
             raise
-        raise OSError(code, f"{os.strerror(code)}, it needs {size:,} bytes", str(path)) from None
+        raise _no_room(code, path, size) from None
+
+
+def _no_room(code: int, path: Path, size: int) -> OSError:
+    return OSError(code, f"{os.strerror(code)}, it needs {size:,} bytes", str(path))
 
 
 def _drop_rejected(path: Path, target: _Target, accepted: list[int], contents: Contents) -> None:

@@ -27,6 +27,7 @@ CODE = """if True:
     from pathlib import Path
     import numpy as np
     from pipeline.learning import network, runtime
+    from pipeline.learning.checkpoints import Checkpoints
     from pipeline.learning.fit import fit
     from pipeline.learning.saving import save
     from pipeline.learning.teacher import Teacher
@@ -51,6 +52,9 @@ CODE = """if True:
         }
     )
     model = DSCNN(channels=4, blocks=1, dropout=0.0)
+    if sys.argv[5] == "lively":
+        settings = make.LIVELY.model_copy(update={"epochs": int(sys.argv[4])})
+        model = make.MODELS["dscnn"]
     noise = None
     if sys.argv[5] == "noisy":
         subsets, noise = make.make_noisy_subsets(folder)
@@ -68,7 +72,14 @@ CODE = """if True:
     print("replicas", strategy.num_replicas_in_sync)
     os.chdir(folder)
     with runtime.outputs(strategy) as out:
-        others = {"teacher": teacher, "noise": noise}
+        checkpoints = Checkpoints(folder / "kept")
+        save_checkpoint, stop = checkpoints.save, int(sys.argv[6])
+        def save_and_stop(epoch, checkpoint):
+            save_checkpoint(epoch, checkpoint)
+            if epoch == stop:
+                os._exit(0)
+        checkpoints.save = save_and_stop
+        others = {"teacher": teacher, "noise": noise, "checkpoints": checkpoints}
         fit(net, model, (train, val), settings, moments=moments, logs=out / "logs", **others)
         np.savez(out / "weights.npz", *net.get_weights())
         save(net, out / "model.keras")
@@ -86,11 +97,13 @@ def _start(
     cache: str = "none",
     epochs: int = 3,
     teacher: str = "untaught",
+    stop: int = 0,
     env: dict[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
-    folder.mkdir()
+    """Train in a new process, which ends without an error after it has saved the epoch `stop`."""
+    folder.mkdir(exist_ok=True)
     return _popen(
-        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs), teacher],
+        [sys.executable, "-c", CODE, str(folder), str(devices), cache, str(epochs), teacher, str(stop)],
         ROOT,
         {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
@@ -220,6 +233,30 @@ def test_two_machines_train_as_one(one_device: Path, tmp_path: Path) -> None:
     epochs = [[line for line in output.splitlines() if "val_loss" in line] for output in outputs]
     assert len(epochs[0]) == 3
     assert [_without_times(line) for line in epochs[0]] == [_without_times(line) for line in epochs[1]]
+
+
+def test_two_machines_go_on_with_the_same_bytes(tmp_path: Path) -> None:
+    """Two workers that were stopped go on together, and write the bytes that they would have written.
+
+    One of them has an epoch more, as if the other had been stopped before it could save that.
+    """
+    outputs: list[str] = []
+    for name, stop in (("one", 0), ("two", 2), ("two", 0)):
+        folders = tmp_path / f"{name} chief", tmp_path / f"{name} other"
+        if outputs and not stop:
+            (last,) = folders[1].glob("kept/*/2")
+            last.unlink()
+        outputs += _finish(
+            *(
+                _start(folder, epochs=3, teacher="lively", stop=stop, env=env)
+                for folder, env in zip(folders, _two_machines(), strict=True)
+            )
+        )
+    assert all("training goes on after epoch 1" in output for output in outputs[-2:])
+    undisturbed, stopped = tmp_path / "one chief", tmp_path / "two chief"
+    for file in undisturbed.rglob("*"):
+        if file.suffix in (".keras", ".json", ".tsv"):
+            assert file.read_bytes() == (stopped / file.relative_to(undisturbed)).read_bytes()
 
 
 def _without_times(line: str) -> str:

@@ -223,7 +223,7 @@ def test_a_run_is_not_saved_if_the_code_is_edited_meanwhile(
     """Rows of the old code are not saved as rows of the new code."""
     states = iter(["old", "new"])
     with monkeypatch.context() as patch:
-        patch.setattr(previous, "_code", lambda: next(states))
+        patch.setattr(previous, "code_digest", lambda: next(states))
         folder.run("decode")
     assert "the code was edited during the run" in capsys.readouterr().out
     assert not (folder.path / "data/kept").exists()

@@ -1,0 +1,130 @@
+"""Checkpoints: what they contain, when they are used, and how many are kept."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.learning import checkpoints as checkpoints_module
+from pipeline.learning.checkpoints import EPOCHS, TRAININGS, Checkpoint, Checkpoints
+
+CHECKPOINT = Checkpoint(
+    {"epoch": 3, "best": [0.5, -0.25]},
+    {
+        "network": [np.arange(12, dtype=np.float32).reshape(3, 4), np.array(7, np.int64)],
+        "best": [np.array([index]) for index in range(12)],
+    },
+    {"metrics.json": b"{}\n", "plots/metrics/val/loss.tsv": b"step\tloss\n"},
+)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Checkpoints:
+    training = Checkpoints(tmp_path / "train")
+    training.bind(["one"], 0)
+    return training
+
+
+def _same(one: Checkpoint, other: Checkpoint) -> bool:
+    arrays = [
+        [array for name in sorted(checkpoint.arrays) for array in checkpoint.arrays[name]]
+        for checkpoint in (one, other)
+    ]
+    return (one.progress, one.logs, sorted(one.arrays)) == (
+        other.progress,
+        other.logs,
+        sorted(other.arrays),
+    ) and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(*arrays, strict=True))
+
+
+def test_what_is_saved_is_loaded(training: Checkpoints) -> None:
+    """Numbers, arrays of any shape in their order, and the files of the log come back as they were."""
+    training.save(3, CHECKPOINT)
+    (loaded,) = training.load().values()
+    assert _same(loaded, CHECKPOINT)
+
+
+def test_a_damaged_checkpoint_is_not_used(training: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever byte is changed, and wherever the file is cut, the one before it is used, and that is said."""
+    training.save(1, CHECKPOINT)
+    training.save(2, CHECKPOINT)
+    path = next(training._folder.glob("2"))
+    whole = path.read_bytes()
+    places = np.random.default_rng(0).integers(len(whole), size=60).tolist()
+    for place in places[:30]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert list(training.load()) == [1]
+    for place in [0, *places[30:]]:
+        path.write_bytes(whole[:place])
+        assert list(training.load()) == [1]
+    assert "is not used: it does not match its checksum" in capsys.readouterr().out
+    with pytest.raises(PipelineError):
+        Checkpoint.from_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("parts", "machine"),
+    [
+        (["one", np.zeros(3, np.float32)], 1),
+        (["two", np.zeros(3, np.float32)], 0),
+        (["one", np.full(3, 1e-9, np.float32)], 0),
+        (["one", np.zeros(3, np.float32), None], 0),
+    ],
+)
+def test_a_checkpoint_is_only_used_by_the_same_training(
+    tmp_path: Path, parts: list[Any], machine: int
+) -> None:
+    """A training with another parameter, another value of an array, or on another machine has none."""
+    training = Checkpoints(tmp_path)
+    training.bind(["one", np.zeros(3, np.float32)], 0)
+    training.save(1, CHECKPOINT)
+    training.bind(parts, machine)
+    assert training.load() == {}
+    training.bind(["one", np.zeros(3, np.float32)], 0)
+    assert list(training.load()) == [1]
+
+
+def test_a_checkpoint_of_other_code_or_libraries_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an edit of the code, or an update of Keras, a training begins from nothing."""
+    training = Checkpoints(tmp_path)
+    training.bind([], 0)
+    training.save(1, CHECKPOINT)
+    for name, value in (("code_digest", lambda: "other"), ("version", "{}9".format)):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints_module, name, value)
+            other = Checkpoints(tmp_path)
+            other.bind([], 0)
+            assert other.load() == {}
+    same = Checkpoints(tmp_path)
+    same.bind([], 0)
+    assert list(same.load()) == [1]
+
+
+def test_few_epochs_and_few_trainings_are_kept(tmp_path: Path) -> None:
+    """Of a training the last epochs are kept, and of stopped trainings the last ones."""
+    training = Checkpoints(tmp_path / "kept/train")
+    for number in range(TRAININGS + 2):
+        training.bind([number], 0)
+        for epoch in range(1, 13):
+            training.save(epoch, CHECKPOINT)
+        os.utime(training._folder, (number, number))
+    assert training.epochs() == list(range(13 - EPOCHS, 13))
+    folders = list((tmp_path / "kept/train").iterdir())
+    assert len(folders) == TRAININGS
+    assert training._folder in folders
+    training.remove()
+    assert len(list((tmp_path / "kept/train").iterdir())) == TRAININGS - 1
+
+
+def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
+    """After the only training is removed, its folder is gone, and those around it if they are empty."""
+    training = Checkpoints(tmp_path / "kept/train")
+    training.bind([], 0)
+    training.save(1, CHECKPOINT)
+    training.remove()
+    assert not (tmp_path / "kept").exists()

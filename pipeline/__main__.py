@@ -5,7 +5,7 @@ import importlib
 import sys
 
 from pipeline.commands import COMMANDS
-from pipeline.errors import PipelineError, run, say_that_it_was_interrupted
+from pipeline.errors import PipelineError, run, uninterrupted
 
 
 def main() -> None:
@@ -18,7 +18,9 @@ def main() -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise PipelineError(f"there is no command {name!r}: {hint}")
-    importlib.import_module(f"pipeline.commands.{name}").main(arguments)
+    with uninterrupted():
+        command = importlib.import_module(f"pipeline.commands.{name}")
+    command.main(arguments)
 
 
 def _usage() -> str:
@@ -31,5 +33,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.excepthook = say_that_it_was_interrupted
     run(main)

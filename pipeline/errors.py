@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 # A full disk, an exceeded quota, a file larger than the system or the user's limit allows.
@@ -35,11 +37,55 @@ class PipelineError(Exception):
     """
 
 
+class _Interrupts:
+    """Whether Ctrl-C was pressed while it could not take effect."""
+
+    pending = False
+
+    @classmethod
+    def defer(cls, *_: object) -> None:
+        cls.pending = True
+
+    @classmethod
+    def take_effect(cls) -> None:
+        if cls.pending:
+            cls.pending = False
+            raise KeyboardInterrupt
+
+
+def defer_interrupts() -> None:
+    """Let Ctrl-C take effect only when `run` is called, which is when all imports are done.
+
+    An import that is interrupted may raise any exception, or end the process with a message of its own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Interrupts.defer)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C take effect only at the end of the block, which should be an import."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    defer_interrupts()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _Interrupts.take_effect()
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main`. If the user can correct its error, exit with status 1 and only a message.
 
-    The user can correct a PipelineError and an OSError of `REMEDIES`. Other exceptions pass through.
+    The user can correct a PipelineError and an OSError of `REMEDIES`. Other exceptions pass through. Ctrl-C
+    ends the process as usual, with one line in place of a traceback.
     """
+    sys.excepthook = _print_exception
+    if signal.getsignal(signal.SIGINT) == _Interrupts.defer:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _Interrupts.take_effect()
     try:
         main()
     except PipelineError as error:
@@ -55,12 +101,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"\n{path}: {error.strerror}: {remedy}\n")
 
 
-def say_that_it_was_interrupted(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Print one line if the user pressed Ctrl-C, else the usual traceback. This is a `sys.excepthook`."""
+def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    going_on = str(error) or "what was finished is kept"
-    print(f"\ninterrupted: nothing is lost: {going_on}; run the same command to go on", file=sys.stderr)
+    kept = str(error) or "what was finished is kept"
+    print(f"\ninterrupted: nothing is lost: {kept}; run the same command to go on", file=sys.stderr)

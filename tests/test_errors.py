@@ -1,9 +1,6 @@
 """A command that fails, or that is interrupted, ends with a message."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,19 +54,47 @@ def test_another_error_of_the_system_keeps_its_traceback(tmp_path: Path) -> None
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.parametrize("start", ["import pipeline.stages", "import pipeline.stages.decode"])
-def test_ctrl_c_prints_one_line(tmp_path: Path, start: str) -> None:
-    """An interrupted stage says so in one line, and ends as a program that Ctrl-C has ended."""
-    code = f"{start}, os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+INTERRUPTED = "\ninterrupted: nothing is lost: what was finished is kept; run the same command to go on\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "run(lambda: os.kill(os.getpid(), signal.SIGINT))",
+        "defer_interrupts(); os.kill(os.getpid(), signal.SIGINT); print('imported'); run(print)",
+        "with uninterrupted(): os.kill(os.getpid(), signal.SIGINT); print('imported')\nprint('not here')",
+    ],
+)
+def test_ctrl_c_prints_one_line(tmp_path: Path, code: str) -> None:
+    """An interrupted program says so in one line, after its imports, and ends as Ctrl-C ends programs."""
+    code = (
+        "import os, signal, sys\n"
+        "from pipeline.errors import _print_exception, defer_interrupts, run, uninterrupted\n"
+        f"sys.excepthook = _print_exception\n{code}"
     )
+    result = python("-c", code, cwd=tmp_path)
     assert result.returncode == -signal.SIGINT
-    assert result.stderr == (
-        "\ninterrupted: nothing is lost: what was finished is kept; run the same command to go on\n"
+    assert result.stderr == INTERRUPTED
+    assert result.stdout == ("imported\n" if "imported" in code else "")
+
+
+def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path) -> None:
+    """A shell starts programs in the background so that they ignore SIGINT; that stays so."""
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from pipeline.errors import defer_interrupts, run, uninterrupted\n"
+        "def main():\n"
+        "    with uninterrupted(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('went on')\n"
+        "defer_interrupts(); run(main)"
     )
+    assert python("-c", code, cwd=tmp_path).stdout == "went on\n"
+
+
+def test_a_stage_is_interrupted_only_after_its_imports() -> None:
+    """`python -m pipeline.stages.…` defers Ctrl-C; other programs that import a stage do not."""
+    stage = "import pipeline.stages, signal; print(signal.getsignal(signal.SIGINT).__name__)"
+    for argument, expected in (("-m", "defer"), ("pytest", "default_int_handler")):
+        result = python("-c", f"import sys; sys.argv = ['{argument}']; {stage}", cwd=ROOT)
+        assert result.stdout.strip() == expected

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, uninterrupted
 from pipeline.progress import quietly
 
 # Rounding depends on the library that computes, on the instructions that it uses, and on the number of
@@ -75,7 +75,7 @@ def start(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if deterministic and precision == "float32":
         os.environ.update(SAME_ROUNDING)
-    with quietly():
+    with uninterrupted(), quietly():
         import keras
         import tensorflow as tf
 

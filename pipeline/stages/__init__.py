@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.errors import say_that_it_was_interrupted
+from pipeline.errors import defer_interrupts
 
-# Set it here, before a stage imports what takes seconds.
-sys.excepthook = say_that_it_was_interrupted
+if sys.argv[:1] == ["-m"]:  # as DVC runs a stage; a test or a notebook may also import one
+    defer_interrupts()

@@ -1,0 +1,192 @@
+"""Kill every stage at random moments, and look at what is left: `make faults`.
+
+Each stage runs as DVC runs it, in a clone with a small archive. After a random time it gets a signal: SIGINT
+as from Ctrl-C, which all its processes get; or SIGTERM or SIGKILL, which only the stage itself gets, as when
+memory runs out. Then each output must be whole or absent, and no process may live on. At the end, `dvc repro`
+must give the bytes of an undisturbed run, and leave nothing unfinished.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from ruamel.yaml import YAML
+
+from tests.project import Project, fresh_environment
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+# A process that lives so many seconds longer than its stage is an orphan.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as dvc.lock describes it."""
+
+    name: str
+    command: list[str]
+    outputs: list[str]
+
+
+class Faults:
+    """A project that has run, and how its files were then."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.lock = self._lock()
+        stages = YAML(typ="safe").load(self.lock)["stages"]
+        self.stages = [
+            Stage(name, stages[name]["cmd"].split(), [out["path"] for out in stages[name]["outs"]])
+            for name in project.run("dvc", "stage", "list", "--name-only").split()
+        ]
+        self.expected = self.digests(output for stage in self.stages for output in stage.outputs)
+
+    def _lock(self) -> str:
+        return (self.project.path / "dvc.lock").read_text(encoding="utf-8")
+
+    def digests(self, outputs: Iterable[str]) -> dict[str, str]:
+        """Return the md5 of each file in `outputs`, by its path in the project."""
+        files: list[Path] = []
+        for path in (self.project.path / output for output in outputs):
+            files += sorted(path.rglob("*")) if path.is_dir() else [path]
+        return {
+            file.relative_to(self.project.path).as_posix(): hashlib.md5(file.read_bytes()).hexdigest()
+            for file in files
+            if file.is_file()
+        }
+
+    def run(self, stage: Stage, end: signal.Signals | None = None, seconds: float | None = None) -> list[str]:
+        """Delete the stage's outputs and run it. After `seconds`, send it the signal `end`.
+
+        Return what is wrong when it has ended.
+        """
+        for output in stage.outputs:
+            _delete(self.project.path / output)
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                [sys.executable, *stage.command[1:]],
+                cwd=self.project.path,
+                env=fresh_environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            is_stopped = process.poll() is None
+            if is_stopped and end is not None:
+                os.killpg(process.pid, end) if end == signal.SIGINT else process.send_signal(end)
+            lost = [f"{orphan} lived on" for orphan in _orphans(process)]
+            log.seek(0)
+            printed = log.read().decode(errors="replace")
+        # The interpreter is not the project's: Ctrl-C in its first moments prints a traceback.
+        if ("Traceback" in printed and "init_import_site" not in printed) or (
+            process.returncode and not is_stopped
+        ):
+            lost.append(printed[-2000:])
+        found = self.digests(stage.outputs)
+        for output in stage.outputs:
+            left, whole = (_below(output, files) for files in (found, self.expected))
+            if left != whole and (left or not is_stopped):
+                lost.append(f"{output} is neither whole nor absent")
+        return lost
+
+    def recover(self) -> list[str]:
+        """Run `dvc repro`, and return in what the project differs from one that was never disturbed."""
+        self.project.repro()
+        found = self.digests(output for stage in self.stages for output in stage.outputs)
+        lost = [f"{name} has other bytes" for name in self.expected if found.get(name) != self.expected[name]]
+        lost += [f"{name} is new" for name in found if name not in self.expected]
+        lost += [f"{path} is left" for path in self.project.path.rglob(".unfinished")]
+        return lost + (["dvc.lock has changed"] if self._lock() != self.lock else [])
+
+    def kill(self, stage: Stage, end: signal.Signals, moments: Iterable[float]) -> list[str]:
+        """Run the stage once for each of `moments`, in seconds, and end it then. Return what is lost.
+
+        Every other time, it cannot copy what the previous run has kept.
+        """
+        lost = []
+        for number, moment in enumerate(moments):
+            if number % 2:
+                for kept in (self.project.path / "data/kept").glob("[!t]*"):  # not the training's state
+                    shutil.rmtree(kept)
+            lost += self.run(stage, end, moment)
+        return lost + self.recover()
+
+
+def _below(output: str, files: dict[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if Path(name).is_relative_to(output)}
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _orphans(process: "subprocess.Popen[bytes]") -> list[str]:
+    """Wait for all processes in the session of `process`. Kill and return those that live on."""
+    limit = time.monotonic() + PATIENCE
+    while living := _living(process):
+        if time.monotonic() > limit:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return living
+        time.sleep(0.05)
+    return []
+
+
+def _living(process: "subprocess.Popen[bytes]") -> list[str]:
+    process.poll()  # or it would stay as a zombie
+    living = []
+    for other in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(other.pid) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                living.append(" ".join(other.cmdline())[:200])
+    return living
+
+
+def main() -> None:
+    """Kill the stages, and print a table of what was tried and lost."""
+    options = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    options.add_argument("--times", type=int, default=20, help="for each stage and signal")
+    options.add_argument("--seed", type=int, default=0, help="of the moments")
+    options.add_argument("stages", nargs="*", help="default: all")
+    arguments = options.parse_args()
+    generator = np.random.default_rng(arguments.seed)
+    total = 0
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder, "project"))
+        project.repro()
+        faults = Faults(project)
+        print("stage                killed  lost")
+        for stage in faults.stages:
+            if arguments.stages and stage.name not in arguments.stages:
+                continue
+            start = time.monotonic()
+            lost = faults.run(stage)
+            longest = time.monotonic() - start
+            for end in SIGNALS:
+                lost += faults.kill(stage, end, generator.uniform(0, longest, arguments.times))
+            print(f"{stage.name:<20} {len(SIGNALS) * arguments.times:>6} {len(lost):>5}", flush=True)
+            for problem in lost:
+                print(f"  {problem}", flush=True)
+            total += len(lost)
+    sys.exit(total > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ class Progress:
     """Shows progress over `total` units, such as `clips` or `B`. Use it as a context manager.
 
     On a terminal it is a tqdm bar. In a log, which a bar's carriage returns would make unreadable, it prints
-    one line every ten seconds and one at the end. pooch accepts an instance as its progress bar.
+    one line every ten seconds and one at the end.
 
     Args:
         total: how many units there are; 0 if that is not known yet.
@@ -35,7 +35,7 @@ class Progress:
         self._unit = unit
         self._verb = verb
         self._log = log
-        self._done = 0
+        self._done = self._first = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
 
@@ -50,26 +50,25 @@ class Progress:
         """Count `units` more units as done."""
         self._done += units
         if self._bar is not None:
-            self._bar.total = self.total
             self._bar.update(units)
         elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            self._print(f"{self._done:,} of {self.total:,} {self._unit}, {self._rate()}")
+            of_total = f" of {self.total:,}" if self.total else ""
+            self._print(f"{self._done:,}{of_total} {self._unit}, {self._rate()}")
 
     def note(self, text: str) -> None:
         """Print `text` on a line of its own."""
         tqdm.write(f"{self._verb}: {text}")
 
-    def reset(self) -> None:
-        """Start counting again, if the total is known."""
-        if not self.total:
-            return
-        self._done = 0
+    def restart(self, done: int, total: int) -> None:
+        """Count again, from `done` units that were done before, of `total`, which is 0 if it is not known."""
+        self.total = total
+        self._done = self._first = done
+        self._start = time.monotonic()
         if self._bar is not None:
-            self._bar.reset(total=self.total)
-
-    def close(self) -> None:
-        """Do nothing. pooch calls this, but the progress ends with the `with` block."""
+            self._bar.reset(total=total or None)
+            self._bar.initial = self._bar.n = done
+            self._bar.refresh()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -78,13 +77,13 @@ class Progress:
             self._bar.close()
         elif kind is None:
             seconds = time.monotonic() - self._start
-            self._print(f"{self._done:,} {self._unit} in {seconds:.1f} s, {self._rate()}")
+            self._print(f"{self._done - self._first:,} {self._unit} in {seconds:.1f} s, {self._rate()}")
 
     def _print(self, text: str) -> None:
         print(f"{self._verb}: {text}", file=self._log, flush=True)
 
     def _rate(self) -> str:
-        rate = self._done / max(time.monotonic() - self._start, 1e-3)
+        rate = (self._done - self._first) / max(time.monotonic() - self._start, 1e-3)
         return f"{rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s"
 
 

@@ -20,6 +20,30 @@ def test_a_log_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+def test_work_that_begins_again_is_counted_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """The last line has only the units since the last start, not those that were done before."""
+    with Progress(0, "B", "download") as progress:
+        progress.update(40)
+        progress.restart(30, 100)
+        progress.update(70)
+    assert capfd.readouterr().out.startswith("download: 70 B in ")
+
+
+def test_a_line_has_the_total_only_if_it_is_known(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the work goes on, lines have what is done, with what was done before."""
+    monkeypatch.setattr("pipeline.progress.SECONDS_BETWEEN_LINES", -1.0)
+    with Progress(0, "B", "download") as progress:
+        progress.restart(0, 0)
+        progress.update(40)
+        progress.restart(30, 100)
+        progress.update(10)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("download: 40 B, ")
+    assert lines[1].startswith("download: 40 of 100 B, ")
+
+
 def test_failed_work_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) -> None:
     """If the block raises, no line with a total is printed."""
 
@@ -43,6 +67,25 @@ def test_a_terminal_gets_a_bar() -> None:
     os.close(ours)
     assert "decode: 100%" in text
     assert "3/3" in text
+
+
+def test_a_bar_starts_again_where_the_work_does() -> None:
+    """After a restart, the bar shows what was done before, of the new total."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    code = """if True:
+        from pipeline.progress import Progress
+        with Progress(0, "clips", "decode") as bar:
+            bar.update(2)
+            bar.restart(3, 4)
+            bar.update(1)
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
+    os.close(theirs)
+    text = os.read(ours, 10000).decode()
+    os.close(ours)
+    assert "3/4" in text
+    assert "4/4" in text
 
 
 def test_quietly_hides_what_libraries_write() -> None:

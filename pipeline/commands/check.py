@@ -7,10 +7,11 @@ from typing import Any
 
 from pipeline.commands import parser
 from pipeline.corpus import clips, splits
-from pipeline.corpus.archive import Archive, Contents, Unpacking, local_path, opened
+from pipeline.corpus.archive import Contents, Unpacking, opened
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Clip, Naming
 from pipeline.corpus.demo import Demo
+from pipeline.corpus.download import Archive, local_path
 from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
@@ -75,11 +76,12 @@ def print_clips(params: dict[str, Any]) -> None:
     if not path.exists():
         advice = f"correct {FILE}: datasets.{name}.url" if local is not None else "run dvc repro download"
         raise PipelineError(f"{local or path} is missing: {advice}")
-    lines = []
+    lines: list[str] = []
     try:
         with opened(path, Unpacking(**params["extract"])) as contents:
-            origins = clips.origins(sorted(contents.clips), naming, contents.read_table)
+            origins = clips.origins(sorted(contents.clips), naming, contents.read_table, contents.left_out)
             lines += [f"{path}: {len(origins.clips):,} clips", *_table_of_labels(origins, naming)]
+            lines += filter(None, [contents.left_out_text()])
             lines += _split_in_archive(params, naming, origins, contents)
     finally:
         if lines:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from pydantic import field_validator, model_validator
 
-from pipeline.corpus.paths import is_clip
+from pipeline.corpus.paths import is_clip, kinds
 from pipeline.errors import PipelineError
 from pipeline.files import read_csv, write_csv
 from pipeline.params import Section
@@ -126,7 +126,12 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], bytes]) -> Origins:
+def origins(
+    ids: Sequence[str],
+    naming: Naming,
+    read_table: Callable[[str], bytes],
+    left_out: Sequence[str],
+) -> Origins:
     """Return label, speaker and given split of the clips with these `ids`.
 
     A file in a folder called like one of `naming.recordings` has that label, whatever the patterns and the
@@ -137,10 +142,12 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
         naming: the section `clips` of params.yaml.
         read_table: returns the content of the table at a path below the top folder. It raises PipelineError
             if there is none.
+        left_out: paths of the archive's other files, and of its empty folders, which end in a slash.
 
     Raises:
-        PipelineError: a clip has no label, or there is no table where `naming` expects it, or the table has
-            no such columns, does not name one clip each, or names no clip at all.
+        PipelineError: a clip has no label, or a label in `left_out` has no clip, or there is no table where
+            `naming` expects it, or the table has no such columns, does not name one clip each, or names no
+            clip at all.
     """
     entries: dict[str, dict[str, str]] = {}
     without_file: list[str] = []
@@ -155,12 +162,7 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
                 f" {', '.join(without_file[:SHOWN])}; clips are {', '.join(ids[:SHOWN])}:"
                 " correct clips.table.file"
             )
-    noise = {
-        clip: folder
-        for clip in ids
-        for folder in PurePosixPath(clip).parts[:-1]
-        if folder in naming.recordings
-    }
+    noise = {clip: label for clip in ids if (label := _recording_label(clip, naming))}
     known = [clip for clip in ids if table.path is None or clip in entries or clip in noise]
 
     def read(name: str, clip: str) -> str:
@@ -172,6 +174,8 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
 
     labels = {clip: noise.get(clip) or read("label", clip) for clip in known}
     _check_labels(labels, naming)
+    others = {read("label", clip) for clip in ids if clip not in labels}
+    _check_left_out(left_out, {*labels.values(), *others}, naming)
     return Origins(
         {
             clip: Origin(label, read("speaker", clip) or clip, read("split", clip))
@@ -180,6 +184,34 @@ def origins(ids: Sequence[str], naming: Naming, read_table: Callable[[str], byte
         not_in_table=[clip for clip in ids if clip not in labels],
         without_file=without_file,
     )
+
+
+def _recording_label(path: str, naming: Naming) -> str | None:
+    return next((folder for folder in PurePosixPath(path).parts[-2::-1] if folder in naming.recordings), None)
+
+
+def _check_left_out(left_out: Sequence[str], labels: set[str], naming: Naming) -> None:
+    """Raise PipelineError if a file that is not a clip, or an empty folder, has a label beside `labels`."""
+    if naming.table.label is not None:
+        return
+    missing: dict[str, list[str]] = {}
+    for path in left_out:
+        file = f"{path}file" if path.endswith("/") else path
+        match = re.search(naming.label, file)
+        label = _recording_label(file, naming) or (match and match[1])
+        if label and label not in labels:
+            missing.setdefault(label, []).append(path)
+    if missing:
+        lines = [
+            f"\n  {label}: {kinds(paths)}, such as {paths[0]}"
+            for label, paths in sorted(missing.items())[:LABELS_SHOWN]
+        ]
+        raise PipelineError(
+            f"params.yaml: clips.label, '{naming.label}', also finds labels without a clip. None of their"
+            f" files has the suffix of an audio file:{''.join(lines)}\nConvert the files to WAV or FLAC and"
+            " pack the archive again. If they are no clips, add the names of the folders or files to"
+            " extract.exclude"
+        )
 
 
 def _check_labels(labels: dict[str, str], naming: Naming) -> None:

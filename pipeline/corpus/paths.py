@@ -1,6 +1,7 @@
-"""Tell from a path what a file is: a clip, or a table."""
+"""Tell from a path what a file is: a clip, a table, or something else."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 AUDIO_SUFFIXES = (
@@ -9,17 +10,37 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 # Tables and lists, which may say what the clips are.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+# How many kinds of files a message counts one by one.
+COUNTED = 5
 
 
 def is_clip(parts: Sequence[str]) -> bool:
     """Return whether the path with these `parts` has an audio suffix and is not hidden."""
-    return _is_visible(parts) and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES
+    return is_visible(parts) and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES
 
 
 def is_table(parts: Sequence[str]) -> bool:
     """Return whether the path with these `parts` ends in .csv, .tsv or .txt and is not hidden."""
-    return _is_visible(parts) and PurePosixPath(parts[-1]).suffix.lower() in TABLE_SUFFIXES
+    return is_visible(parts) and PurePosixPath(parts[-1]).suffix.lower() in TABLE_SUFFIXES
 
 
-def _is_visible(parts: Sequence[str]) -> bool:
+def is_visible(parts: Sequence[str]) -> bool:
+    """Return whether neither the file nor its folders are hidden, or were added to the archive by macOS."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def kinds(paths: Iterable[str]) -> str:
+    """Return how many of the `paths` have which suffix, such as `30 files .m4a, 1 file without suffix`.
+
+    A path that ends in a slash is an empty folder.
+    """
+    counts = Counter("/" if path.endswith("/") else PurePosixPath(path).suffix.lower() for path in paths)
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    texts = [_counted(suffix, count) for suffix, count in common[:COUNTED]]
+    others = sum(count for _, count in common[COUNTED:])
+    return ", ".join([*texts, f"{others:,} of other kinds"] if others else texts)
+
+
+def _counted(suffix: str, count: int) -> str:
+    noun, detail = ("empty folder", "") if suffix == "/" else ("file", f" {suffix or 'without suffix'}")
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{detail}"

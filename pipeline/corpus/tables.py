@@ -3,6 +3,7 @@
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -15,7 +16,7 @@ T = TypeVar("T")
 LISTED = 10
 
 
-def write(path: Path, tables: Mapping[str, Callable[[], IO[bytes]]]) -> None:
+def write(path: Path, tables: Mapping[str, Callable[[], AbstractContextManager[IO[bytes]]]]) -> None:
     """Write a zip archive of `tables`, which open each file, by their paths below the archive's top folder.
 
     Files are opened in the order of `tables`. The same tables give the same bytes: there are no dates, and no

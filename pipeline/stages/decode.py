@@ -1,4 +1,7 @@
-"""data/raw, data/tables.zip → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file."""
+"""data/raw → data/waveforms.h5, data/clips.csv, data/rejects.csv: read every audio file.
+
+data/tables.zip and data/left_out.csv say more about the clips, and what else was in the archive.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,13 +12,14 @@ from pipeline.corpus import clips, recordings, tables
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
 from pipeline.corpus.clips import Clip, Naming, Origin
 from pipeline.errors import PipelineError, run
-from pipeline.files import write_csv
+from pipeline.files import read_csv, write_csv
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
 from pipeline.store.writer import Contents, Verdict, Work, write
 
 RAW = Path("data/raw")
 TABLES = Path("data/tables.zip")
+LEFT_OUT = Path("data/left_out.csv")
 WAVEFORMS = Path("data/waveforms.h5")
 CLIPS = Path("data/clips.csv")
 REJECTS = Path("data/rejects.csv")
@@ -59,7 +63,9 @@ def main() -> None:
 
 def _origins(naming: Naming) -> dict[str, Origin]:
     """Return what is known of each audio file, and print what the table leaves out."""
-    origins = clips.origins(clips.find(RAW), naming, partial(tables.read, TABLES))
+    ids = clips.find(RAW)
+    left_out = [row["path"] for row in read_csv(LEFT_OUT)]
+    origins = clips.origins(ids, naming, partial(tables.read, TABLES), left_out)
     for line in clips.differences(origins, naming):
         print(line)
     return origins.clips

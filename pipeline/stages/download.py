@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import archive, demo
+from pipeline.corpus import demo, download
 from pipeline.errors import run
 
 
@@ -14,8 +14,8 @@ def main() -> None:
     if name == "demo":
         demo.write(params.read(f"datasets.{name}", demo.Demo), path)
         return
-    source = params.read(f"datasets.{name}", archive.Archive)
-    sha256 = archive.fetch(source, path, name=name)
+    source = params.read(f"datasets.{name}", download.Archive)
+    sha256 = download.fetch(source, path, name=name)
     if source.sha256 is None:
         print(
             f"{path} has the sha256 {sha256}: set params.yaml: datasets.{name}.sha256 to this value, and the"

@@ -1,16 +1,20 @@
-"""data/archive/<dataset> → data/raw, data/tables.zip: unpack the audio files, and the tables."""
+"""data/archive/<dataset> → data/raw, data/tables.zip, data/left_out.csv: unpack the archive."""
 
 from pathlib import Path
 
 from pipeline import params
 from pipeline.corpus.archive import Unpacking, unpack
 from pipeline.errors import run
+from pipeline.files import write_csv
 
 
 def main() -> None:
-    """Unpack the archive of the chosen data set."""
+    """Unpack the archive of the chosen data set. Print and list what is left out."""
     path = Path("data/archive", params.read("dataset", str))
-    unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
+    contents = unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
+    write_csv(Path("data/left_out.csv"), ["path"], ([name] for name in contents.left_out))
+    if text := contents.left_out_text():
+        print(text)
 
 
 if __name__ == "__main__":

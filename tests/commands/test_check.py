@@ -258,6 +258,7 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
         "x 1 0 clips/x/rain.wav (cut into pieces)",
         r"3 speakers by '\d_([a-z]+)_', such as anna, bob, cleo",
         "given splits: none 1, 0 8",
+        "left out: 1 file .md",
         "the split, if there are no exact copies of clips, and without noise:",
         "train val test",
         "1 2 1 1",
@@ -320,6 +321,22 @@ def test_a_pattern_that_fits_nothing_is_found_without_a_run(content: dict[str, A
     assert "'([a-z]+)_nohash_', gives no label to 9 of 9 clips, such as" in result.stderr
     assert result.stderr.count("\n  clips/") == 3
     assert "Traceback" not in result.stderr
+
+
+def test_a_label_without_a_clip_is_found_without_a_run(content: dict[str, Any], tmp_path: Path) -> None:
+    """A folder of files that are not read is named, until it is excluded."""
+    folder = _project(tmp_path, content, label=r"clips/(\w)")
+    with zipfile.ZipFile(folder / "own.zip", "a") as archive:
+        archive.writestr("top/clips/3/a.m4a", "not audio")
+    result = pipeline("check", "--clips", cwd=folder)
+    assert result.returncode == 1
+    assert "\n  3: 1 file .m4a, such as clips/3/a.m4a\n" in result.stderr
+    content["extract"]["exclude"] = ["3"]
+    _project(tmp_path, content, label=r"clips/(\w)")
+    with zipfile.ZipFile(folder / "own.zip", "a") as archive:
+        archive.writestr("top/clips/3/a.m4a", "not audio")
+    result = pipeline("check", "--clips", cwd=folder)
+    assert "clips/3" not in result.stdout + result.stderr
 
 
 def test_an_archive_that_is_not_there_yet_is_an_error(content: dict[str, Any], tmp_path: Path) -> None:

@@ -1,165 +1,22 @@
-import hashlib
-import http.server
 import io
 import os
+import resource
+import shutil
 import stat
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.corpus import tables
-from pipeline.corpus.archive import Archive, Unpacking, fetch, opened, unpack
+from pipeline.corpus.archive import Contents, Unpacking, opened, unpack
 from pipeline.corpus.paths import AUDIO_SUFFIXES
 from pipeline.errors import PipelineError
 
-CONTENT = os.urandom(300_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 UNPACKING = Unpacking(exclude=["_excluded_"], max_bytes=1_000_000)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT."""
-
-    faults: list[str]  # for the next requests, instead of CONTENT: a status, or `cut`
-    requests: int  # how many there were
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/clips.zip"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests += 1
-        fault = self.server.faults.pop(0) if self.server.faults else ""
-        if fault.isdecimal():
-            self.send_error(int(fault))
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT[: 1000 if fault == "cut" else None])
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.faults, server.requests = [], 0
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
-
-
-def _fetch(url: str | None, path: Path, sha256: str | None = SHA256) -> str:
-    return fetch(Archive(url=url, sha256=sha256), path, name="own")
-
-
-@pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
-def test_a_download_is_complete_and_its_sha256_is_returned(
-    server: Server, tmp_path: Path, sha256: str | None
-) -> None:
-    """The file has the served bytes, no other file is left, and the sha256 is returned, known or not."""
-    path = tmp_path / "archive" / "own"
-    assert _fetch(server.url, path, sha256) == SHA256
-    assert path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("fault", ["cut", "503", "429"])
-def test_a_temporary_error_is_tried_again(server: Server, tmp_path: Path, fault: str) -> None:
-    """After a broken connection or a busy server, the next try succeeds."""
-    server.faults = [fault, fault]
-    assert _fetch(server.url, tmp_path / "own") == SHA256
-    assert server.requests == 3
-
-
-def test_a_missing_file_is_not_tried_again(server: Server, tmp_path: Path) -> None:
-    """The status 404 is an error at once, with the URL and the parameter to check."""
-    server.faults = ["404"] * 9
-    with pytest.raises(PipelineError, match=r"404 .*clips\.zip: check params\.yaml: datasets\.own\.url"):
-        _fetch(server.url, tmp_path / "own")
-    assert server.requests == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("fault", ["cut", "500"])
-def test_a_permanent_error_says_what_to_do_offline(server: Server, tmp_path: Path, fault: str) -> None:
-    """After four tries, the message gives two ways to go on, and no partial file is left."""
-    server.faults = [fault] * 9
-    with pytest.raises(PipelineError, match=r"after 4 tries(.|\n)*dvc repro --pull"):
-        _fetch(server.url, tmp_path / "own")
-    assert server.requests == 4
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_invalid_url_is_an_error(tmp_path: Path) -> None:
-    """A URL without a host is an error that names the parameter."""
-    with pytest.raises(PipelineError, match=r"http:// is not a URL: .*datasets\.own\.url"):
-        _fetch("http://", tmp_path / "own")
-
-
-def test_a_refused_connection_is_an_error(server: Server, tmp_path: Path) -> None:
-    """A refused connection is a PipelineError."""
-    server.server_close()
-    with pytest.raises(PipelineError, match="cannot be fetched"):
-        _fetch("http://127.0.0.1:9/clips.zip", tmp_path / "own")
-
-
-def test_a_wrong_checksum_is_not_tried_again(server: Server, tmp_path: Path) -> None:
-    """The message gives both checksums; one request was made, and the old archive is unchanged."""
-    path = tmp_path / "own"
-    path.write_bytes(b"old")
-    with pytest.raises(PipelineError, match=f"sha256 is {SHA256}, expected {'0' * 64}"):
-        _fetch(server.url, path, "0" * 64)
-    assert server.requests == 1
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_a_path_is_copied(tmp_path: Path, form: str) -> None:
-    """The file at a path or a file URL, with a space in it, is copied."""
-    source = tmp_path / "my clips.zip"
-    source.write_bytes(CONTENT)
-    assert (
-        _fetch(form.format(source).replace(" ", "%20" if "//" in form else " "), tmp_path / "own") == SHA256
-    )
-    assert (tmp_path / "own").read_bytes() == CONTENT
-
-
-def test_a_relative_path_means_the_same_in_a_queued_experiment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In DVC's copy of the project, in .dvc/tmp, a path is still relative to the project."""
-    (tmp_path / "clips.zip").write_bytes(CONTENT)
-    copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "tmp1"
-    copy.mkdir(parents=True)
-    monkeypatch.chdir(copy)
-    assert _fetch("../clips.zip", copy / "own") == SHA256
-
-
-@pytest.mark.parametrize("url", [None, "nowhere.zip", "/", "~nobody/clips.zip", "a:b.zip"])
-def test_a_path_without_a_file_is_an_error(tmp_path: Path, url: str | None) -> None:
-    """No URL, a missing file and a folder are errors that name the parameter."""
-    with pytest.raises(PipelineError, match=r"params\.yaml: datasets\.own\.url must be a URL or"):
-        _fetch(url, tmp_path / "own")
-
-
-# --------------------------------------------------------------------------------------------- unpack
 
 Pack = Callable[[Path, dict[str, bytes]], Path]
 
@@ -183,7 +40,7 @@ def _tar(path: Path, entries: dict[str, bytes]) -> Path:
 both = pytest.mark.parametrize("pack", [_zip, _tar])
 
 
-def _unpack(path: Path, folder: Path, unpacking: Unpacking) -> int:
+def _unpack(path: Path, folder: Path, unpacking: Unpacking = UNPACKING) -> Contents:
     return unpack(path, folder, folder.with_name("tables.zip"), unpacking)
 
 
@@ -198,7 +55,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 @both
 @pytest.mark.parametrize("top", ["", "./", "mini_speech_commands/", "./top folder/"])
 def test_label_folders_may_be_in_one_top_folder(tmp_path: Path, pack: Pack, top: str) -> None:
-    """The same clips and tables are unpacked with a top folder and without one. Other files are skipped."""
+    """The same clips and tables are unpacked with a top folder and without one. Other files are left out."""
     entries = {
         f"{top}yes/b_nohash_0.wav": b"1",
         f"{top}yes/a.FLAC": b"2",
@@ -214,7 +71,9 @@ def test_label_folders_may_be_in_one_top_folder(tmp_path: Path, pack: Pack, top:
         f"__MACOSX/{top.strip('./')}/yes/._a.wav": b"junk",
     }
     folder = tmp_path / "raw"
-    assert _unpack(pack(tmp_path / "own", entries), folder, UNPACKING) == 4
+    contents = _unpack(pack(tmp_path / "own", entries), folder)
+    assert contents.clips.keys() == _files(folder).keys()
+    assert contents.left_out == ["README.md"]
     assert _files(folder) == {
         "deep/er/folder/c.ogg": b"4",
         "nö/ü, 'x' #1.mp3": b"3",
@@ -241,7 +100,7 @@ def test_a_table_is_read_from_the_archive(tmp_path: Path, pack: Pack) -> None:
 
 def test_backslashes_are_folders(tmp_path: Path) -> None:
     """Backslashes in the names in a zip count as slashes."""
-    assert _unpack(_zip(tmp_path / "own", {"yes\\a.wav": b"1"}), tmp_path / "raw", UNPACKING) == 1
+    assert _unpack(_zip(tmp_path / "own", {"yes\\a.wav": b"1"}), tmp_path / "raw").clips
     assert _files(tmp_path / "raw") == {"yes/a.wav": b"1"}
 
 
@@ -253,7 +112,7 @@ def test_an_entry_outside_the_target_folder_is_refused(tmp_path: Path, pack: Pac
     """An archive with an absolute path, a drive or `..` is refused, and no file is written."""
     path = pack(tmp_path / "own", {"no/b.wav": b"1", name: b"2"})
     with pytest.raises(PipelineError, match="would be written outside the target folder"):
-        _unpack(path, tmp_path / "inner" / "raw", UNPACKING)
+        _unpack(path, tmp_path / "inner" / "raw")
     assert _files(tmp_path) == {"own": path.read_bytes()}
 
 
@@ -265,7 +124,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         info.type, info.linkname = kind, "/etc/passwd"
         file.addfile(info)
     with pytest.raises(PipelineError, match=r"'yes/a\.wav' is a (link|device)"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
@@ -276,7 +135,7 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "own", "w") as file:
         file.writestr(info, "/etc/passwd")
     with pytest.raises(PipelineError, match="is a link"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw")
 
 
 @both
@@ -284,7 +143,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, pack: Pa
     """A small archive with a megabyte of zeros is refused by the sizes it declares, before it is unpacked."""
     path = pack(tmp_path / "own", {"yes/a.wav": b"1", "yes/b.wav": bytes(1_000_000)})
     with pytest.raises(PipelineError, match=r"over 1,000,000 bytes, at 'yes/b\.wav'.*extract\.max_bytes"):
-        _unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
@@ -293,15 +152,16 @@ def test_a_zip_that_declares_a_wrong_size_is_refused(tmp_path: Path) -> None:
     path = _zip(tmp_path / "own", {"yes/a.wav": bytes(5000)})
     path.write_bytes(path.read_bytes().replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
     with pytest.raises(PipelineError, match="damaged"):
-        _unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
 @both
 def test_an_archive_without_clips_is_refused(tmp_path: Path, pack: Pack) -> None:
-    """An archive with only text files is an error that says what is expected."""
-    with pytest.raises(PipelineError, match=r"contains no clips, expected audio files \(\.aif, "):
-        _unpack(pack(tmp_path / "own", {"yes/a.txt": b"1"}), tmp_path / "raw", UNPACKING)
+    """An archive with only other files is an error that says what there is, and what is expected."""
+    message = r"contains no clips, only 1 file \.m4a, expected audio files \(\.aif, "
+    with pytest.raises(PipelineError, match=message):
+        _unpack(pack(tmp_path / "own", {"yes/a.txt": b"1", "yes/a.m4a": b"1"}), tmp_path / "raw")
 
 
 @both
@@ -320,7 +180,7 @@ def test_the_same_clip_twice_is_refused(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("yes/a.wav", b"2")
     with pytest.raises(PipelineError, match=r"contains 'yes/a\.wav' twice"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw")
 
 
 @both
@@ -333,7 +193,7 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path, pack: Pack, keep: float
     folder.mkdir()
     (folder / "old").touch()
     with pytest.raises(PipelineError, match="damaged"):
-        _unpack(path, folder, UNPACKING)
+        _unpack(path, folder)
     assert _files(folder) == {"old": b""}
 
 
@@ -345,7 +205,7 @@ def test_a_wrong_byte_is_found(tmp_path: Path, pack: Pack) -> None:
     content[50_000] ^= 1
     path.write_bytes(content)
     with pytest.raises(PipelineError, match="own is damaged"):
-        _unpack(path, tmp_path / "raw", UNPACKING)
+        _unpack(path, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
@@ -355,12 +215,12 @@ def test_a_wrong_byte_in_a_tar_xz_is_found(tmp_path: Path) -> None:
         info = tarfile.TarInfo("yes/a.wav")
         info.size = 100_000
         file.addfile(info, io.BytesIO(os.urandom(info.size)))
-    assert _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING) == 1
+    assert _unpack(tmp_path / "own", tmp_path / "raw").clips
     content = bytearray((tmp_path / "own").read_bytes())
     content[50_000] ^= 1
     (tmp_path / "own").write_bytes(content)
     with pytest.raises(PipelineError, match=r"own is (damaged|neither)"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw")
 
 
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
@@ -369,23 +229,142 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         info = tarfile.TarInfo("yes/caf\xe9.wav")
         file.addfile(info)
     with pytest.raises(PipelineError, match=r"caf\\udce9\.wav' is not UTF-8"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+        _unpack(tmp_path / "own", tmp_path / "raw")
 
 
 @both
-def test_a_name_that_the_file_system_refuses_is_an_error(tmp_path: Path, pack: Pack) -> None:
-    """A name of 300 letters is a PipelineError, and no file is left."""
-    path = pack(tmp_path / "own", {f"yes/{'a' * 300}.wav": b"1"})
-    with pytest.raises(PipelineError, match="cannot be unpacked"):
-        _unpack(path, tmp_path / "raw", UNPACKING)
+@pytest.mark.parametrize(
+    "names",
+    [
+        (f"yes/{'a' * 300}.wav",),
+        (f"{'a' * 300}/a.wav",),
+        ("yes.wav", "yes.wav/a.wav"),
+        ("yes.wav/a.wav", "yes.wav"),
+    ],
+)
+def test_a_name_that_the_file_system_refuses_is_an_error(
+    tmp_path: Path, pack: Pack, names: tuple[str, ...]
+) -> None:
+    """A name of 300 letters, and one that another file has taken: the message says to rename it."""
+    path = pack(tmp_path / "own", dict.fromkeys(names, b"1"))
+    with pytest.raises(PipelineError, match=r"'.*\.wav' cannot be written: .*: rename it in the archive"):
+        _unpack(path, tmp_path / "raw")
+    assert _files(tmp_path) == {"own": path.read_bytes()}
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse files of more than `size` bytes, as a full disk does."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@both
+@pytest.mark.parametrize(("name", "full"), [("yes/b.wav", "raw/yes/b.wav"), ("b.csv", "tables.zip")])
+def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path: Path, pack: Pack, name: str, full: str) -> None:
+    """The error of the system has the path of the file that cannot be written."""
+    path = pack(tmp_path / "own", {"yes/a.wav": b"1", name: os.urandom(50_000)})
+    with _largest_file(20_000), pytest.raises(OSError, match="File too large") as caught:
+        _unpack(path, tmp_path / "raw")
+    assert caught.value.filename == str(tmp_path / full)
+    assert _files(tmp_path) == {"own": path.read_bytes()}
+
+
+@both
+def test_more_clips_than_the_disk_can_hold_are_refused(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has the bytes that are needed and those that are free, before anything is written."""
+    path = pack(tmp_path / "own", {"yes/a.wav": bytes(3000), "yes/b.wav": bytes(4000)})
+    usage = shutil.disk_usage(tmp_path)._replace(free=6999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(PipelineError, match=r"raw needs 7,000 bytes, but only 6,999 bytes are free"):
+        _unpack(path, tmp_path / "raw")
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_other_errors_of_the_system_pass_through(tmp_path: Path) -> None:
+    """An output folder that cannot be made is not a bad archive."""
+    (tmp_path / "file").touch()
+    path = _zip(tmp_path / "own", {"yes/a.wav": b"1"})
+    with pytest.raises(OSError, match="file") as caught:
+        _unpack(path, tmp_path / "file" / "raw")
+    assert caught.value.filename
+
+
+def test_a_name_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
+    """No file system can have it, but a tar can."""
+    path = _tar(tmp_path / "own", {"yes/a.wav": b"1", "yes/b.wav\0ü.wav": b"2"})
+    with pytest.raises(PipelineError, match="would be written outside"):
+        _unpack(path, tmp_path / "raw")
+
+
+# ----------------------------------------------------------------------------------------- what is left out
+
+
+@both
+def test_files_and_empty_folders_that_are_left_out_are_listed(tmp_path: Path, pack: Pack) -> None:
+    """Hidden, excluded and used files are not in the list, nor folders that contain such files."""
+    entries = {
+        "top/yes/a.wav": b"1",
+        "top/no/a.m4a": b"2",
+        "top/no/b.M4A": b"3",
+        "top/LICENSE": b"4",
+        "top/yes/notes.md": b"5",
+        "top/meta/t.csv": b"6",
+        "top/_excluded_/x.py": b"7",
+        "top/up/.keep": b"8",
+        "README.md": b"9",
+    }
+    path = pack(tmp_path / "own", entries)
+    for name in ("top/", "top/yes/", "top/down/", "top/up/", "top/.git/", "top/_excluded_/deep/"):
+        _add_folder(path, name)
+    contents = _unpack(path, tmp_path / "raw")
+    assert contents.left_out == ["LICENSE", "README.md", "down/", "no/a.m4a", "no/b.M4A", "yes/notes.md"]
+    assert contents.left_out_text() == (
+        "left out: 2 files .m4a, 2 files .md, 1 file without suffix, 1 empty folder; folders without clips:"
+        " down, no"
+    )
+
+
+def _add_folder(path: Path, name: str) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, b"")
+        return
+    with tarfile.open(path) as old:
+        members = [(info, old.extractfile(info)) for info in old]
+        with tarfile.open(path.with_name("new"), "w:gz") as new:
+            for info, file in members:
+                new.addfile(info, file)
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            new.addfile(folder)
+    path.with_name("new").replace(path)
+
+
+@both
+def test_many_kinds_of_files_that_are_left_out_are_summed_up(tmp_path: Path, pack: Pack) -> None:
+    """Five kinds and five folders are named; if nothing is left out, there is no text."""
+    entries = {f"{n}/{k}.x{n}": b"1" for n in range(9) for k in range(10 - n)}
+    text = _unpack(pack(tmp_path / "own", {"yes/a.wav": b"1", **entries}), tmp_path / "raw").left_out_text()
+    assert text == (
+        "left out: 10 files .x0, 9 files .x1, 8 files .x2, 7 files .x3, 6 files .x4, 14 of other kinds;"
+        " folders without clips: 0, 1, 2, 3, 4, … (9 in all)"
+    )
+    assert _unpack(pack(tmp_path / "own", {"yes/a.wav": b"1"}), tmp_path / "raw").left_out_text() is None
+
+
 def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path) -> None:
-    """A web page instead of an archive is an error that names the parameter to check."""
+    """A web page that an older download has kept is an error that says how to fetch another file."""
     (tmp_path / "own").write_text("<html>moved</html>")
-    with pytest.raises(PipelineError, match=r"neither a \.zip nor a \.tar\.gz: .*datasets\.own\.url"):
-        _unpack(tmp_path / "own", tmp_path / "raw", UNPACKING)
+    message = r"neither a \.zip nor a \.tar\.gz: .*datasets\.own\.url.* dvc repro -f download"
+    with pytest.raises(PipelineError, match=message):
+        _unpack(tmp_path / "own", tmp_path / "raw")
 
 
 def test_libsndfile_reads_every_audio_suffix() -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ def _naming(**changes: Any) -> Naming:
     return Naming(**{**DEFAULTS, **changes, "table": {**NO_TABLE, **changes.get("table", {})}})
 
 
-def _origins(ids: list[str], naming: Naming, **tables: str) -> Origins:
+def _origins(ids: list[str], naming: Naming, left_out: Sequence[str] = (), **tables: str) -> Origins:
     """Return the origins of the clips in an archive with these tables, whose names here have no `.`."""
 
     def read_table(name: str) -> bytes:
         return tables[name.partition(".")[0].replace("/", "_")].encode()
 
-    return clips.origins(ids, naming, read_table)
+    return clips.origins(ids, naming, read_table, left_out)
 
 
 # ------------------------------------------------------------------------------------------ published forms
@@ -119,6 +120,40 @@ def test_a_pattern_that_fits_not_all_clips_is_an_error() -> None:
         _origins(ids, _naming(label="(x)y"))
 
 
+def test_a_label_whose_files_are_no_clips_is_an_error() -> None:
+    """The message has the label, what its files are, and what to do. An empty folder is a label too."""
+    left_out = ["README.md", "no/a.m4a", "no/b.m4a", "up/", "yes/notes.md"]
+    with pytest.raises(PipelineError) as error:
+        _origins(["yes/a.wav"], _naming(), left_out)
+    assert str(error.value) == (
+        "params.yaml: clips.label, '([^/]+)/[^/]+$', also finds labels without a clip. None of their files"
+        " has the suffix of an audio file:\n"
+        "  no: 2 files .m4a, such as no/a.m4a\n"
+        "  up: 1 empty folder, such as up/\n"
+        "Convert the files to WAV or FLAC and pack the archive again. If they are no clips, add the names of"
+        " the folders or files to extract.exclude"
+    )
+
+
+def test_other_files_beside_clips_are_no_labels() -> None:
+    """Files with the label of a clip, or without one, are fine: also of clips that a table leaves out."""
+    left_out = ["README.md", "noise/deep/x.txt.bak", "no/notes.md", "utils/trim.py"]
+    ids = ["no/1_a.wav", "yes/2_b.wav", "noise/deep/rain.wav"]
+    listed = {"table": {"path": "t.csv", "file": "file"}}
+    for changes in ({}, listed):
+        with pytest.raises(
+            PipelineError, match=r"without a clip. .*\n  utils: 1 file \.py, such as utils/trim\.py\n"
+        ):
+            _origins(ids, _naming(recordings=["noise"], **changes), left_out, t="file\nyes/2_b.wav\n")
+        origins = _origins(
+            ids, _naming(recordings=["noise"], **changes), left_out[:3], t="file\nyes/2_b.wav\n"
+        )
+        assert "noise/deep/rain.wav" in origins.clips
+    _origins(ids, _naming(label=r"(\d)_\w\.wav$", recordings=["noise"]), left_out)
+    columns = {"path": "t.csv", "file": "file", "label": "label"}
+    _origins(ids, _naming(table=columns), left_out, t="file,label\nyes/2_b.wav,yes\n")
+
+
 @pytest.mark.parametrize(
     ("changes", "table", "message"),
     [
@@ -148,7 +183,7 @@ def test_a_table_that_does_not_fit_is_an_error(changes: dict[str, str], table: s
     """Wrong columns, ambiguous names, files twice and missing labels are named, with what to change."""
     naming = _naming(table={"path": "t.csv", "file": "file", "label": "label", **changes})
     with pytest.raises(PipelineError, match=message):
-        clips.origins(["a/x.wav", "b/x.wav"], naming, lambda _: table.encode(errors="surrogateescape"))
+        clips.origins(["a/x.wav", "b/x.wav"], naming, lambda _: table.encode(errors="surrogateescape"), [])
 
 
 def test_a_whole_path_in_a_table_names_one_clip() -> None:

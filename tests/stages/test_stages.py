@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -22,7 +23,7 @@ import soundfile
 from ruamel.yaml import YAML
 
 from pipeline.corpus import tables
-from pipeline.files import read_csv
+from pipeline.files import read_csv, write_csv
 from pipeline.store import previous
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
@@ -31,6 +32,7 @@ from tests.project import ROOT
 
 STAGES = ("decode", "split", "featurize stft", "featurize logmel", "featurize mfcc")
 BACKENDS = ("threading", "loky")
+NOT_COMPARED = {"kept", ".unfinished", "left_out.csv"}
 
 
 class Folder:
@@ -39,11 +41,16 @@ class Folder:
     def __init__(self, path: Path, clips: int = 150) -> None:
         self.path = path
         self.params: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        self.leave_out([])
         generator = np.random.default_rng(0)
         for number in range(clips):
             file = path / f"data/raw/label {number % 3}/s{number * 7 % 30}_nohash_{number // 30}.wav"
             file.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(file, generator.uniform(-0.5, 0.5, generator.integers(8000, 16000)), 16000)
+
+    def leave_out(self, names: list[str]) -> None:
+        """Write data/left_out.csv, as `extract` does."""
+        write_csv(self.path / "data/left_out.csv", ["path"], ([name] for name in names))
 
     def run(self, stage: str, *, jobs: int = 2, **environment: str) -> None:
         """Run the `main` of a stage in the folder."""
@@ -81,7 +88,7 @@ class Folder:
         return {
             path.relative_to(self.path).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
             for path in sorted((self.path / "data").rglob("*"))
-            if path.suffix in (".h5", ".csv") and not {"kept", ".unfinished"} & {*path.parts}
+            if path.suffix in (".h5", ".csv") and not NOT_COMPARED & {*path.parts}
         }
 
 
@@ -309,7 +316,7 @@ def test_a_broken_clip_fails_the_stage_and_is_named(folder: Folder) -> None:
     assert "1 of 151 clips cannot be decoded, 0 may be (params.yaml: audio.max_rejects):" in output
     assert "label 0/broken.wav: Format not recognised" in output
     assert folder.digests() == {}
-    assert [path.name for path in (folder.path / "data").iterdir()] == ["raw"]
+    assert {path.name for path in (folder.path / "data").iterdir()} == {"raw", "left_out.csv"}
 
 
 def test_allowed_rejects_are_listed_and_leave_no_row(folder: Folder) -> None:
@@ -426,6 +433,39 @@ def test_the_split_counts_clips_without_a_speaker(folder: Folder, capsys: pytest
         "100 of 150 clips have no speaker by params.yaml: clips, such as label 0/s0_"
         in capsys.readouterr().out
     )
+
+
+def test_a_label_whose_files_are_all_left_out_stops_decode(folder: Folder) -> None:
+    """Its files were in the archive, but none is a clip: the message names the label and the files."""
+    folder.leave_out(["label 0/a.txt.m4a", "label 9/a.m4a", "label 9/b.m4a"])
+    assert "\n  label 9: 2 files .m4a, such as label 9/a.m4a\nConvert the files" in folder.fails("decode")
+    folder.leave_out(["label 0/a.txt.m4a"])
+    folder.run("decode")
+    assert len(read_csv(folder.path / "data/clips.csv")) == 150
+    (folder.path / "data/left_out.csv").unlink()
+    assert "data/left_out.csv is missing" in folder.fails("decode")
+
+
+def test_extract_lists_and_prints_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """left_out.csv has the paths in order, also if there are none. An excluded folder is not in it."""
+    folder = Folder(tmp_path / "project", clips=0)
+    archive = folder.path / "data/archive/demo"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("yes/a.wav", "no/b.m4a", "no/a.m4a", "README", "docs/x.html"):
+            file.writestr(f"top/{name}", b"content")
+    folder.params["extract"]["exclude"] = ["docs"]
+    folder.run("extract")
+    text = "left out: 2 files .m4a, 1 file without suffix; folders without clips: no\n"
+    assert capsys.readouterr().out.endswith(text)
+    content = (folder.path / "data/left_out.csv").read_bytes()
+    assert content == b"path\nREADME\nno/a.m4a\nno/b.m4a\n"
+    folder.params["extract"]["exclude"] = ["docs", "no", "README"]
+    folder.run("extract")
+    assert "left out" not in capsys.readouterr().out
+    assert (folder.path / "data/left_out.csv").read_bytes() == b"path\n"
 
 
 @pytest.mark.parametrize("stage", ["featurize stft", "split"])

@@ -19,6 +19,18 @@ from typing import IO, Literal
 
 from pipeline.errors import PipelineError
 
+# What zipfile, tarfile and the decompressors raise for damaged archives; the last ones for absurd numbers.
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
 GZIP = b"\x1f\x8b"  # how such a file begins
 BLOCK = tarfile.BLOCKSIZE
 # The end record of a zip and the comment after it have at most so many bytes.
@@ -101,19 +113,20 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn the errors of zipfile and tarfile into a PipelineError. Those of the file system pass through."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (RuntimeError, UnicodeError) as error:
+        # The archive has a password, an unknown compression, or a name that is not in its encoding.
+        raise PipelineError(f"{path} cannot be unpacked: {error}: pack it again") from None
+    except DAMAGE as error:
         raise _damaged(path, error) from None
     except OSError as error:
         if error.errno is not None:
             raise
         raise _damaged(path, error) from None  # a decompressor's
-    except (RuntimeError, UnicodeError) as error:
-        # The archive has a password, an unknown compression, or a name that is not in its encoding.
-        raise PipelineError(f"{path} cannot be unpacked: {error}: pack it again") from None
 
 
 def _damaged(path: Path, error: Exception) -> PipelineError:
-    return PipelineError(f"{path} is damaged: {error}: get a complete archive and run dvc repro -f download")
+    what = error if str(error) else type(error).__name__
+    return PipelineError(f"{path} is damaged: {what}: get a complete archive and run dvc repro -f download")
 
 
 def _reading_each(path: Path, entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -181,6 +194,7 @@ def _check_local_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
         "name in UTF-8": _unicode_name(extra) in (b"", _unicode_name(info.extra)),
         "encryption": flags & ENCRYPTED == info.flag_bits & ENCRYPTED,
         "compression": method == info.compress_type,
+        "sizes": info.compress_size > 0 or info.file_size == 0,
     }
     if not flags & SIZES_FOLLOW:
         same["checksum"] = crc == info.CRC

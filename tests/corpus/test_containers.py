@@ -144,6 +144,14 @@ def test_the_directory_of_a_zip_must_agree_with_the_headers(
         list(found)
 
 
+def test_a_file_of_a_zip_that_lost_its_sizes_is_found(tmp_path: Path) -> None:
+    """zipfile would read nothing of it, whose checksum is 0."""
+    content = bytearray(_zip(_Pipe()))
+    position = _lengths(content)[3][0] + 16
+    content[position : position + 8] = bytes(8)  # checksum and packed size
+    assert _read(tmp_path / "own", bytes(content)) is None
+
+
 def test_zips_of_many_writers_are_accepted(tmp_path: Path) -> None:
     """A comment, bytes before the archive, and more files than the end can count are no damage."""
     path = tmp_path / "own"
@@ -230,6 +238,16 @@ def test_a_file_with_a_negative_size_is_refused(tmp_path: Path) -> None:
     content = _tar({"no/b.wav": b"1"})
     path = tmp_path / "own"
     path.write_bytes(content[:1024] + info.tobuf(tarfile.GNU_FORMAT) + content[1024:])
+    with pytest.raises(PipelineError, match="damaged"), entries(path) as found:
+        list(found)
+
+
+def test_an_absurd_size_of_an_extended_header_is_damage(tmp_path: Path) -> None:
+    """Its number of bytes is too large for an index."""
+    info = tarfile.TarInfo("yes/a.wav")
+    info.type, info.size = tarfile.XHDTYPE, 2**80
+    path = tmp_path / "own"
+    path.write_bytes(_tar({"no/b.wav": b"1"})[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     with pytest.raises(PipelineError, match="damaged"), entries(path) as found:
         list(found)
 

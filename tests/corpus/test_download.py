@@ -3,8 +3,12 @@
 import fcntl
 import hashlib
 import io
+import os
 import resource
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from pipeline.corpus import download
 from pipeline.corpus.download import UNFINISHED, Archive, fetch, without_secrets
 from pipeline.errors import PipelineError
 from tests.fileserver import Answer, FileServer, serving
+from tests.project import ROOT
 
 
 def _archive(seed: int) -> bytes:
@@ -241,6 +246,26 @@ def _break(server: FileServer, sha256: str | None = SHA256) -> None:
     with pytest.raises(PipelineError, match="after 4 tries"):
         _fetch(server.url, Path("own"), sha256)
     server.requests.clear()
+
+
+def test_a_killed_download_goes_on(server: FileServer, tmp_path: Path) -> None:
+    """After SIGKILL, what had arrived is used by the next run, and nothing else is left."""
+    server.answers = [Answer(pause=0.2)]
+    code = f"""if True:
+        from pathlib import Path
+        from pipeline.corpus.download import Archive, fetch
+        fetch(Archive(url={server.url!r}, sha256=None), Path("archive/own"), name="own")
+    """
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env) as process:
+        while not sum(_unfinished()):
+            time.sleep(0.01)
+        process.kill()
+    (arrived,) = _unfinished()
+    assert 0 < arrived < len(CONTENT)
+    assert _fetch(server.url, tmp_path / "archive/own", None) == SHA256
+    assert [request["Range"] for request in server.requests] == [None, f"bytes={arrived}-"]
+    assert _files() == {"archive/own": len(CONTENT)}
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])

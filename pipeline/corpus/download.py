@@ -81,8 +81,9 @@ def _scheme(url: str) -> str:
 def fetch(archive: Archive, path: Path, *, name: str) -> str:
     """Write the archive to `path` and return its sha256.
 
-    An http(s) URL is downloaded. If the error may be temporary, the download is tried again. Any other URL is
-    a path, whose file is copied. `path` appears when the archive is complete and its checksum is right.
+    An http(s) URL is downloaded. If the error may be temporary, the download is tried again, and goes on
+    where it broke. Any other URL is a path, whose file is copied. `path` appears when the archive is complete
+    and its checksum is right.
 
     Args:
         archive: where the archive is, and its sha256 if you know it.
@@ -161,7 +162,7 @@ class _Part:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self._file = file
-        self._version = _version_file(path)
+        self._version = path.with_name(f"{path.name}.version")
         self.was_continued = False  # rather than downloaded in one piece
 
     @property
@@ -191,10 +192,6 @@ class _Part:
     def remove(self) -> None:
         self._version.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-
-
-def _version_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.version")
 
 
 @contextmanager

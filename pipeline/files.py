@@ -53,17 +53,26 @@ def _unfinished(path: Path) -> Path:
     return path.parent / UNFINISHED
 
 
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder in `parent`, which is deleted at the end. Delete the folders of killed processes.
+def delete_abandoned(parent: Path = DATA / UNFINISHED) -> None:
+    """Delete the unfinished files in `parent` whose processes were killed.
 
     A process locks a file in its folder. When it dies, however it dies, the system removes the lock.
     """
+    if not parent.is_dir():
+        return
+    for folder in list(parent.iterdir()):
+        if folder.is_dir():
+            _delete_if_abandoned(folder)
+    with suppress(OSError):  # there is something in it that is in use, or a download that can go on
+        parent.rmdir()
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent`, which is deleted at the end. Delete those of killed processes."""
+    delete_abandoned(parent)
     folder, lock = _locked_folder(parent)
     try:
-        for other in parent.iterdir():
-            if other != folder and other.is_dir():
-                _delete_if_abandoned(other)
         yield folder
     finally:
         _delete(folder)

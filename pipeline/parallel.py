@@ -2,11 +2,12 @@
 
 import os
 import platform
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -120,7 +121,9 @@ def _results(
         workers = joblib.Parallel(return_as="generator")
     with workers:
         ready = (task if prepare is None else prepare(task) for task in tasks)
-        yield from workers(joblib.delayed(function)(task) for task in ready)
+        with _no_interrupts_for_children():
+            results = workers(joblib.delayed(function)(task) for task in ready)
+        yield from results
 
 
 def _config(name: str, stack: ExitStack) -> dict[str, Any]:
@@ -142,7 +145,8 @@ def _config(name: str, stack: ExitStack) -> dict[str, Any]:
         if scheduler:  # with a malformed address, the client would wait for it when it closes
             get_address_host_port(scheduler)
         local = {} if scheduler else {"n_workers": jobs(), "threads_per_worker": 1}
-        client = Client(scheduler, set_as_default=False, **local)
+        with _no_interrupts_for_children():
+            client = Client(scheduler, set_as_default=False, **local)
     except ModuleNotFoundError as error:
         raise PipelineError(
             f"PIPELINE_BACKEND is {name}, but {error.name} is not installed: pip install '.[{name}]'"
@@ -155,6 +159,19 @@ def _config(name: str, stack: ExitStack) -> dict[str, Any]:
             " or correct the address"
         ) from None
     return {"backend": name, "n_jobs": -1, "client": stack.enter_context(client)}
+
+
+@contextmanager
+def _no_interrupts_for_children() -> Iterator[None]:
+    """Let processes and threads that are started in the block never get SIGINT.
+
+    Ctrl-C sends it to all processes. Only this one should print something; it ends the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -104,8 +104,9 @@ class Faults:
         return lost
 
     def recover(self) -> list[str]:
-        """Run `dvc repro`, and return in what the project differs from one that was never disturbed."""
+        """Run what `make run` runs, and return what differs from a project that was never disturbed."""
         self.project.repro()
+        self.project.run(sys.executable, "-m", "pipeline", "check")
         found = self.digests(output for stage in self.stages for output in stage.outputs)
         lost = [f"{name} has other bytes" for name in self.expected if found.get(name) != self.expected[name]]
         lost += [f"{name} is new" for name in found if name not in self.expected]

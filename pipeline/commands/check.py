@@ -17,6 +17,7 @@ from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
 from pipeline.errors import PipelineError
 from pipeline.features import Feature
+from pipeline.files import delete_abandoned
 from pipeline.learning import noise, teacher
 from pipeline.learning.settings import Train
 from pipeline.models import Model
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         help="list the labels, speakers and splits of the clips, from the names of the files in the archive",
     )
     show_clips = options.parse_args(arguments).clips
+    delete_abandoned()  # if DVC restores every output, no stage does
     params = load()
     problems = problems_in(params)
     if problems:

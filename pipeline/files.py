@@ -40,7 +40,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 _delete(path)
             part.replace(path)
         except OSError as error:
-            if error.errno in NO_ROOM:  # it has the temporary name, or none
+            is_temporary = str(error.filename).startswith(str(folder))
+            if is_temporary or error.errno in NO_ROOM:  # errors about an open file have no name
                 error.filename = str(path)
             raise
 

@@ -103,7 +103,7 @@ def find(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise PipelineError(f"{folder} is missing: {advice}")
     ids = []
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_raise):
         parts = Path(place).relative_to(folder).parts
         for name in names:
             if is_clip((*parts, name)):
@@ -116,6 +116,10 @@ def find(folder: Path) -> list[str]:
         if not _is_text(clip):
             raise PipelineError(f"{folder}/{clip!a} must have a name in UTF-8: rename it in the archive")
     return sorted(ids)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_text(name: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline import params
 from pipeline.commands import parser
 from pipeline.corpus import clips, recordings
+from pipeline.corpus.audio import Audio
 from pipeline.errors import PipelineError
 from pipeline.store.current import differences
 from pipeline.store.layout import Store, describe, digests
@@ -97,15 +98,15 @@ def _sources(store: Store, folder: Path) -> tuple[Iterable[Any], Iterable[Path]]
             return current.checksums, repeat(waveforms, len(store.clips))
         raise PipelineError(f"{store.path} and {waveforms} contain different clips: {AGAIN}")
     if store.feature is None and raw.exists():
-        duration = store.params["audio"]["duration"]
-        digested = (_digest(raw, clip, duration) for clip in store.clips)
+        audio = params.read("audio", Audio)
+        digested = (_digest(raw, clip, audio) for clip in store.clips)
         return digested, [raw / recordings.file(clip) for clip in store.clips]
     return store.sources, repeat(folder, len(store.clips))
 
 
-def _digest(raw: Path, clip: str, duration: float) -> Any:
+def _digest(raw: Path, clip: str, audio: Audio) -> Any:
     try:
-        return digests([recordings.content(raw, clip, duration)])[0]
+        return digests([recordings.content(raw, clip, audio.duration, audio.truncated)])[0]
     except FileNotFoundError:
         raise PipelineError(f"{raw / recordings.file(clip)} is missing: run dvc repro") from None
 

@@ -11,9 +11,13 @@ import soxr
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
 from pipeline.params import Section
 
 FRAMES_AT_A_TIME = 1 << 16
+
+# FLAC has 36 bits for the number of samples. libsndfile returns more if the number is not known.
+UNKNOWN_LENGTH = 1 << 36
 
 TOO_LARGE = "contains samples too large to resample"
 
@@ -43,9 +47,10 @@ class Sound(Section):
 
 
 class Audio(Sound):
-    """The section `audio`: the waveforms, and how many clips may be undecodable."""
+    """The section `audio`: the waveforms, and which clips, and how many, may be left out."""
 
     max_rejects: int = Field(ge=0)
+    truncated: Truncated  # what becomes of a clip whose file is cut short
 
 
 class Recorded(NamedTuple):
@@ -54,6 +59,7 @@ class Recorded(NamedTuple):
     sample_rate: int  # Hz
     samples: int  # per channel
     md5: str  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
+    lacking: str | None = None  # what the file lacks, if it is cut short
 
 
 class Decoded(NamedTuple):
@@ -68,7 +74,12 @@ class Undecodable(Exception):  # noqa: N818 - a reason, which `decode` returns
 
 
 def decode(
-    files: Sequence[bytes], *, sample_rate: int, duration: float, padding: Literal["edge", "constant"]
+    files: Sequence[bytes],
+    *,
+    sample_rate: int,
+    duration: float,
+    padding: Literal["edge", "constant"],
+    truncated: Truncated = "reject",
 ) -> tuple[Samples, list[Decoded]]:
     """Return the waveforms of a few files: their first `duration` seconds, padded if they are shorter.
 
@@ -81,11 +92,13 @@ def decode(
         sample_rate: of the waveforms, in Hz.
         duration: of the waveforms, in seconds.
         padding: `edge` repeats the last sample, `constant` adds zeros.
+        truncated: what to do with a file that is cut short, as far as `pipeline.corpus.headers` can tell.
 
     Returns:
         The waveforms: (files, round(sample_rate * duration)), float32, with full scale at ±1. And for each
-        file its properties, or the reason why it cannot be decoded: it cannot be read, has no samples, or has
-        samples that are not finite or too large to resample. Its waveform is then silence.
+        file its properties, or the reason why it cannot be decoded: it cannot be read, is cut short, has a
+        sample rate outside `SAMPLE_RATES`, has no samples, or has samples that are not finite or too large to
+        resample. Its waveform is then silence.
     """
     length = round(sample_rate * duration)
     waveforms = np.zeros((len(files), length), np.float32)
@@ -94,7 +107,7 @@ def decode(
     heads: dict[tuple[int, int], list[tuple[int, Samples]]] = {}
     for row, file in enumerate(files):
         try:
-            head, recorded = _read(file, duration)
+            head, recorded = _read(file, duration, truncated)
         except Undecodable as reason:
             results.append(Decoded(problem=str(reason)))
         else:
@@ -112,23 +125,41 @@ def decode(
 def decode_whole(file: bytes, *, sample_rate: int) -> Samples:
     """Return the waveform of a whole file, of any length: (samples,), as `decode` does with a long duration.
 
-    Raises Undecodable.
+    Raises Undecodable, also if the file is cut short.
     """
-    recording, recorded = _read(file, None)
+    recording, recorded = _read(file, None, "reject")
     waveform = _resample(recording[:, None], recorded.sample_rate, sample_rate)[:, 0]
     if not np.isfinite(waveform).all():
         raise Undecodable(TOO_LARGE)
     return waveform
 
 
-def _read(content: bytes, duration: float | None) -> tuple[Samples, Recorded]:
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is read once, from start to end.
+
+    After each read, SoundFile seeks to the place where it already is. In an MP3, that damages the next frame.
+    """
+
+    def seekable(self) -> bool:
+        """Return False, so that SoundFile does not seek."""
+        return False
+
+
+def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple[Samples, Recorded]:
     """Return the first `duration` seconds as mono float32 (samples,), and the file's properties.
 
     Without a duration, return the whole recording. Raises Undecodable.
     """
+    lacking = cut_short(content)
+    if lacking and truncated == "reject":
+        raise Undecodable(lacking)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with _Stream(io.BytesIO(content)) as file:
             rate = file.samplerate
+            if rate not in SAMPLE_RATES:
+                raise Undecodable(
+                    f"has a sample rate of {rate:,} Hz, expected {SAMPLE_RATES[0]:,} to {SAMPLE_RATES[-1]:,}"
+                )
             frames = None if duration is None else int(duration * rate)
             if frames == 0:
                 raise Undecodable(f"audio.duration is shorter than one sample at {rate} Hz")
@@ -136,16 +167,17 @@ def _read(content: bytes, duration: float | None) -> tuple[Samples, Recorded]:
             is_int16 = file.subtype == "PCM_16"
             dtype = "int16" if is_int16 else "float32"
             block_size = max(frames or 0, FRAMES_AT_A_TIME)
-            block = file.read(block_size, dtype=dtype)
-            blocks, samples, digest = [block[:frames]], 0, hashlib.md5(usedforsecurity=False)
-            while len(block):
+            blocks: list[Samples] = []
+            samples, digest = 0, hashlib.md5(usedforsecurity=False)
+            while len(block := file.read(min(block_size, file.frames - samples), dtype=dtype)):
                 if not (is_int16 or np.isfinite(block).all()):
                     raise Undecodable("contains samples that are not finite")
                 digest.update(block)
+                if frames is None or not blocks:
+                    blocks.append(block[:frames])
                 samples += len(block)
-                block = file.read(block_size, dtype=dtype) if len(block) == block_size else block[:0]
-                if frames is None:
-                    blocks.append(block)
+            if file.format == "FLAC" and samples < file.frames < UNKNOWN_LENGTH:
+                raise Undecodable(f"ends after {samples:,} of {file.frames:,} samples")
     except (soundfile.LibsndfileError, OSError) as error:
         raise Undecodable(str(getattr(error, "error_string", error))) from None
     if not samples:
@@ -154,7 +186,7 @@ def _read(content: bytes, duration: float | None) -> tuple[Samples, Recorded]:
     if is_int16:
         head = head * np.float32(1 / 32768)
     mono = head if head.ndim == 1 else np.mean(head.T, axis=0)
-    return mono, Recorded(rate, samples, digest.hexdigest())
+    return mono, Recorded(rate, samples, digest.hexdigest(), lacking)
 
 
 def _resample(waveforms: Samples, rate: int, target: int) -> Samples:

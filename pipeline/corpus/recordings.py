@@ -5,11 +5,14 @@ shorter than a piece is left out, but a recording shorter than a piece is one pi
 """
 
 import io
+import mmap
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import soundfile
+
+from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
 
 PIECE = re.compile(r"(?P<file>.+\.\w+)@(?P<number>\d+)")
 
@@ -33,37 +36,66 @@ def file(clip: str) -> str:
     return clip if cut is None else cut.file
 
 
-def pieces(folder: Path, recording: str, duration: float) -> list[str]:
+def pieces(folder: Path, recording: str, duration: float, truncated: Truncated = "reject") -> list[str]:
     """Return the ids of the pieces of `recording`, a file in `folder`, each `duration` seconds long.
 
-    A file that cannot be read is one piece, so that the stage that decodes it names it.
+    A file that cannot be decoded is one piece, so that the stage that decodes it names it. `truncated` says
+    whether a file that is cut short is one of these.
     """
-    try:
-        info = soundfile.info(str(folder / recording))
-    except soundfile.LibsndfileError:
+    opened = _open(folder / recording, truncated)
+    if opened is None:
         return [f"{recording}@0"]
-    count = info.frames // _frames(duration, info.samplerate)
+    with opened:
+        count = opened.frames // _frames(duration, opened.samplerate)
     return [f"{recording}@{number}" for number in range(max(1, count))]
 
 
-def content(folder: Path, clip: str, duration: float) -> bytes:
-    """Return the bytes of the clip's file in `folder`, or those of an AU file of the piece that it is."""
+def content(folder: Path, clip: str, duration: float, truncated: Truncated = "reject") -> bytes:
+    """Return the bytes of the clip's file in `folder`, or those of an AU file of the piece that it is.
+
+    If decoding the file fails, return its bytes for the piece too, so that decoding these says what is wrong.
+    """
     cut = piece(clip)
     if cut is None:
         return (folder / clip).read_bytes()
     path = folder / cut.file
-    try:
-        with soundfile.SoundFile(path) as opened:
-            frames = _frames(duration, opened.samplerate)
-            dtype = "int16" if opened.subtype == "PCM_16" else "float32"
+    opened = _open(path, truncated)
+    if opened is None:
+        return path.read_bytes()
+    with opened:
+        frames = _frames(duration, opened.samplerate)
+        dtype = "int16" if opened.subtype == "PCM_16" else "float32"
+        try:
             opened.seek(cut.number * frames)
             samples, rate = opened.read(frames, dtype=dtype), opened.samplerate
-    except soundfile.LibsndfileError:
-        return path.read_bytes()  # decoding it says what is wrong
+        except soundfile.LibsndfileError:
+            return path.read_bytes()
     cut_out = io.BytesIO()
     # AU, because libsndfile writes the time into a WAV file of floats.
     soundfile.write(cut_out, samples, rate, format="AU", subtype="PCM_16" if dtype == "int16" else "FLOAT")
     return cut_out.getvalue()
+
+
+def lacking(path: Path) -> str | None:
+    """Return what the file at `path` lacks of what its header promises, as `headers.cut_short` does."""
+    if not path.stat().st_size:  # which cannot be mapped
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return cut_short(mapped)
+
+
+def _open(path: Path, truncated: Truncated) -> soundfile.SoundFile | None:
+    """Return the recording at `path`, opened, or None if `audio.decode` would not decode it."""
+    if truncated == "reject" and lacking(path):
+        return None
+    try:
+        opened = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError:
+        return None
+    if opened.samplerate in SAMPLE_RATES:
+        return opened
+    opened.close()
+    return None
 
 
 def _frames(duration: float, sample_rate: int) -> int:

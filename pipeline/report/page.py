@@ -132,9 +132,17 @@ def _data(run: Run) -> dict[str, Any]:
         "durations": _picture(
             SCORE, "durations of the clips", lambda axes: score_figures.durations(axes, seconds)
         ),
-        "rejects": run.rejects[:LISTED],
-        "rejected": len(run.rejects),
+        "rejects": _rejects(run.rejects),
     }
+
+
+def _rejects(rows: Table) -> list[tuple[str, Table, int]]:
+    """Return title, first rows and number of the clips that are left out, and of those taken though short."""
+    rejected, taken = ([row for row in rows if row["taken"] == answer] for answer in ("no", "yes"))
+    groups = [("Rejected clips", rejected[:LISTED], len(rejected))]
+    if taken:
+        groups.append(("Clips that are cut short, but taken", taken[:LISTED], len(taken)))
+    return groups
 
 
 def _task(run: Run, labels: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pipeline import params
 from pipeline.corpus import clips, recordings, tables
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
 from pipeline.corpus.clips import Clip, Naming, Origin
+from pipeline.corpus.headers import CUT_SHORT, Truncated
 from pipeline.errors import PipelineError, run
 from pipeline.files import read_csv, write_csv
 from pipeline.store.layout import Rows
@@ -23,6 +24,8 @@ LEFT_OUT = Path("data/left_out.csv")
 WAVEFORMS = Path("data/waveforms.h5")
 CLIPS = Path("data/clips.csv")
 REJECTS = Path("data/rejects.csv")
+# How many rejects a message lists.
+LISTED = 20
 
 
 def main() -> None:
@@ -35,30 +38,53 @@ def main() -> None:
         clip
         for file, origin in origins.items()
         for clip in (
-            recordings.pieces(RAW, file, audio.duration) if origin.label in naming.recordings else [file]
+            recordings.pieces(RAW, file, audio.duration, audio.truncated)
+            if origin.label in naming.recordings
+            else [file]
         )
     )
     waveform = audio.model_dump(include=set(Sound.model_fields))
-    previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name])
+    previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name, REJECTS.name])
+    previous_clips = clips.read(previous.path.with_name(CLIPS.name)) if previous else []
+    previous_rejects = read_csv(previous.path.with_name(REJECTS.name)) if previous else []
+    lacking = {row["clip"]: row["reason"] for row in previous_rejects if row["taken"] == "yes"}
+    if lacking and audio.truncated == "reject":
+        previous = None  # it has rows of clips that are rejects now
     verdicts = write(
         WAVEFORMS,
         Contents(ids, row_shape=(audio.samples,), dtype="float32", params={"audio": waveform}),
-        Work("decode", ids, partial(_read, duration=audio.duration), partial(_decode, **waveform)),
+        Work(
+            "decode",
+            ids,
+            partial(_read, duration=audio.duration, truncated=audio.truncated),
+            partial(_decode, truncated=audio.truncated, **waveform),
+        ),
         previous=previous,
         check=partial(_check, ids, audio.max_rejects),
     )
-    previous_clips = clips.read(previous.path.with_name(CLIPS.name)) if previous else []
     good, rejects = [], []
     for clip, verdict in zip(ids, verdicts, strict=True):
-        if verdict.rejected is not None:
-            rejects.append((clip, verdict.rejected))
-        elif verdict.reused is not None:
-            good.append(_clip(clip, origins, previous_clips[verdict.reused]))
+        reason = verdict.rejected
+        if verdict.reused is not None:
+            recorded = previous_clips[verdict.reused]
+            good.append(_clip(clip, origins, recorded))
+            reason = lacking.get(recorded.clip)
         elif verdict.note is not None:
             good.append(_clip(clip, origins, verdict.note))
+            reason = verdict.note.lacking
+        if reason is None and recordings.piece(clip) is not None:
+            reason = recordings.lacking(RAW / recordings.file(clip))
+        if reason is not None:
+            rejects.append((clip, reason, "no" if verdict.rejected else "yes"))
     clips.write(CLIPS, good)
-    write_csv(REJECTS, ["clip", "reason"], rejects)
-    previous_run.save([WAVEFORMS, CLIPS])
+    write_csv(REJECTS, ["clip", "reason", "taken"], rejects)
+    taken = [clip for clip, _, taken in rejects if taken == "yes"]
+    if taken:
+        print(
+            f"{len(taken):,} of {len(good):,} clips are cut short, and are taken by params.yaml:"
+            f" audio.truncated: {REJECTS} has them, such as {taken[0]}"
+        )
+    previous_run.save([WAVEFORMS, CLIPS, REJECTS])
 
 
 def _origins(naming: Naming) -> dict[str, Origin]:
@@ -71,8 +97,8 @@ def _origins(naming: Naming) -> dict[str, Origin]:
     return origins.clips
 
 
-def _read(ids: Sequence[str], *, duration: float) -> list[bytes]:
-    return [recordings.content(RAW, clip, duration) for clip in ids]
+def _read(ids: Sequence[str], *, duration: float, truncated: Truncated) -> list[bytes]:
+    return [recordings.content(RAW, clip, duration, truncated) for clip in ids]
 
 
 def _decode(files: Sequence[bytes], **waveform: object) -> tuple[Rows, list[Verdict[Recorded]]]:
@@ -94,12 +120,21 @@ def _check(ids: list[str], max_rejects: int, verdicts: list[Verdict[Recorded]]) 
     rejects = {
         clip: verdict.rejected for clip, verdict in zip(ids, verdicts, strict=True) if verdict.rejected
     }
-    if len(rejects) > max_rejects or len(rejects) == len(ids):
-        reasons = "\n".join(f"  {clip}: {reason}" for clip, reason in rejects.items())
-        raise PipelineError(
-            f"{len(rejects)} of {len(ids)} clips cannot be decoded, {max_rejects} may be (params.yaml:"
-            f" audio.max_rejects):\n{reasons}\nRepair or remove these files, or raise audio.max_rejects"
-        )
+    if len(rejects) <= max_rejects and len(rejects) < len(ids):
+        return
+    listed = [f"\n  {clip}: {reason}" for clip, reason in rejects.items()][:LISTED]
+    if len(rejects) > LISTED:
+        listed.append(f"\n  and {len(rejects) - LISTED:,} more")
+    allowed = max_rejects if len(rejects) < len(ids) else min(max_rejects, len(ids) - 1)
+    remedies = ["Repair or remove these files"]
+    if len(rejects) < len(ids):
+        remedies.append("raise audio.max_rejects")
+    if any(reason.startswith(CUT_SHORT) for reason in rejects.values()):
+        remedies.append("set audio.truncated to accept, to take clips that are cut short")
+    raise PipelineError(
+        f"{len(rejects)} of {len(ids)} clips cannot be decoded, {allowed} may be (params.yaml:"
+        f" audio.max_rejects):{''.join(listed)}\n{', or '.join(remedies)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from pipeline.corpus.audio import Audio, Recorded
+from pipeline.corpus.audio import Audio, Recorded, Undecodable, decode_whole
 from pipeline.corpus.audio import decode as decode_files
 from tests.project import Record
 
-AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0)
+AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0, truncated="reject")
 
 
 def decode(path: Path, audio: Audio) -> tuple[NDArray[np.float32], Recorded]:
@@ -25,7 +26,7 @@ def decode(path: Path, audio: Audio) -> tuple[NDArray[np.float32], Recorded]:
 
 
 def _arguments(audio: Audio) -> dict[str, Any]:
-    return audio.model_dump(exclude={"max_rejects"})
+    return audio.model_dump(exclude={"max_rejects", "truncated"})
 
 
 def _reference(path: Path, audio: Audio) -> NDArray[np.float32]:
@@ -77,7 +78,7 @@ def test_properties_are_those_of_the_file(record: Record, subtype: str, dtype: s
     """Sample rate, length and md5 are those of the whole file, whatever duration is asked for."""
     path = record("a.wav", rate=16000, samples=100_000, channels=2, subtype=subtype)
     samples, _ = soundfile.read(path, dtype=dtype)
-    expected = (16000, 100_000, hashlib.md5(samples.tobytes(), usedforsecurity=False).hexdigest())
+    expected = (16000, 100_000, hashlib.md5(samples.tobytes(), usedforsecurity=False).hexdigest(), None)
     for duration in (0.1, 0.8, 20.0):
         assert decode(path, AUDIO.model_copy(update={"duration": duration}))[1] == expected
 
@@ -132,3 +133,63 @@ def test_an_undecodable_file_gives_the_reason(tmp_path: Path, record: Record) ->
 def test_the_length_is_the_nearest_number_of_samples(rate: int, duration: float, samples: int) -> None:
     """The length of a waveform is sample rate times duration, rounded to the nearest."""
     assert AUDIO.model_copy(update={"sample_rate": rate, "duration": duration}).samples == samples
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.flac", "a.wav"])
+def test_a_long_file_is_read_as_if_at_once(record: Record, name: str) -> None:
+    """The md5 does not depend on the duration, and a whole recording equals librosa's, read at once."""
+    path = record(name, samples=200_000)
+    results = {
+        decode(path, AUDIO.model_copy(update={"duration": seconds}))[1] for seconds in (0.1, 5.0, 20.0)
+    }
+    assert len(results) == 1
+    expected, _ = librosa.load(path, sr=None)
+    np.testing.assert_array_equal(decode_whole(path.read_bytes(), sample_rate=16000), expected)
+
+
+def test_a_file_that_is_cut_short_is_a_reject_or_taken_as_it_is(record: Record) -> None:
+    """With `accept`, it is as long as what is left of it, and the result says what it lacks."""
+    content = record("a.wav").read_bytes()[:-16000]
+    lacking = "is cut short: its header promises 32,000 bytes of sound, it has 16,000"
+    arguments = _arguments(AUDIO)
+    waveforms, (result,) = decode_files([content], **arguments)
+    assert (result.recorded, result.problem) == (None, lacking)
+    assert not waveforms.any()
+    waveforms, (result,) = decode_files([content], **arguments, truncated="accept")
+    assert result.problem is None
+    assert result.recorded is not None
+    assert (result.recorded.samples, result.recorded.lacking) == (8000, lacking)
+    assert waveforms.any()
+    with pytest.raises(Undecodable, match="is cut short"):
+        decode_whole(content, sample_rate=16000)
+
+
+def test_a_flac_that_is_cut_short_is_always_a_reject(record: Record) -> None:
+    """At whatever byte it ends, also between two of its frames; but its header need not say its length."""
+    content = record("a.flac").read_bytes()
+    frames = [match.start() for match in re.finditer(b"\xff\xf8", content)]
+    for end in (*frames[1:], len(content) // 2, len(content) - 1):
+        for truncated in ("reject", "accept"):
+            _, (result,) = decode_files([content[:end]], **_arguments(AUDIO), truncated=truncated)
+            assert result.problem is not None
+    unknown = content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
+    waveforms, (result, whole) = decode_files([unknown, content], **_arguments(AUDIO))
+    assert result == whole
+    np.testing.assert_array_equal(waveforms[0], waveforms[1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "good"),
+    [
+        *((rate, False) for rate in (0, 1, 10, 999, 1_000_001, 2**31 - 1, 2**32 - 1)),
+        *((rate, True) for rate in (1000, 4000, 384_000, 1_000_000)),
+    ],
+)
+def test_an_absurd_sample_rate_is_a_reject(record: Record, rate: int, good: bool) -> None:
+    """A header's rate must be from 1 kHz to 1 MHz; another one is named."""
+    wav = record("a.wav", samples=3000).read_bytes()
+    content = wav[:24] + rate.to_bytes(4, "little") + wav[28:]
+    _, (result,) = decode_files([content], **_arguments(AUDIO))
+    assert (result.recorded is not None) == good
+    if 0 < rate < 2**31 and not good:
+        assert result.problem == f"has a sample rate of {rate:,} Hz, expected 1,000 to 1,000,000"

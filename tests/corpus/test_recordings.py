@@ -59,3 +59,31 @@ def test_a_broken_recording_is_one_piece_that_cannot_be_decoded(tmp_path: Path) 
     content = recordings.content(tmp_path, "a.wav@0", 1.0)
     _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
     assert "Format not recognised" in str(result.problem)
+
+
+def test_a_recording_that_is_cut_short_is_one_reject_or_cut_into_pieces(
+    record: Record, tmp_path: Path
+) -> None:
+    """If it is not accepted, it is one piece, and decoding that says what it lacks."""
+    path = record("a.wav", samples=64_000)
+    path.write_bytes(path.read_bytes()[:-32_000])
+    assert recordings.pieces(tmp_path, "a.wav", 1.0) == ["a.wav@0"]
+    content = recordings.content(tmp_path, "a.wav@0", 1.0)
+    _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
+    assert result.problem == recordings.lacking(path)
+    assert result.problem is not None
+    assert recordings.pieces(tmp_path, "a.wav", 1.0, "accept") == ["a.wav@0", "a.wav@1", "a.wav@2"]
+    content = recordings.content(tmp_path, "a.wav@2", 1.0, "accept")
+    _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
+    assert result.recorded is not None
+    assert result.recorded.samples == 16_000
+
+
+def test_a_recording_with_an_absurd_rate_is_one_reject(record: Record, tmp_path: Path) -> None:
+    """It is not cut into a piece for each of its few samples a second."""
+    wav = record("a.wav", samples=64_000).read_bytes()
+    (tmp_path / "a.wav").write_bytes(wav[:24] + (2).to_bytes(4, "little") + wav[28:])
+    assert recordings.pieces(tmp_path, "a.wav", 1.0) == ["a.wav@0"]
+    content = recordings.content(tmp_path, "a.wav@0", 1.0)
+    _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
+    assert "has a sample rate of 2 Hz" in str(result.problem)

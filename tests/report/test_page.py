@@ -110,12 +110,17 @@ def _confidence(row: dict[str, str]) -> float:
 
 
 def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
-    """The page shows names and reasons of rejects.csv unchanged, even if they look like HTML."""
+    """The page shows names and reasons of rejects.csv unchanged, even if they look like HTML.
+
+    Clips that are cut short, but taken, are in a table of their own.
+    """
     rejects = project.path / "data" / "rejects.csv"
-    rejects.write_text('clip,reason\ngo/<b>1.wav,"Format, not recognised"\n', encoding="utf-8")
+    rejected, taken = 'go/<b>1.wav,"Format, not recognised",no\n', "go/2.wav,is cut short,yes\n"
+    rejects.write_text(f"clip,reason,taken\n{rejected}{taken}", encoding="utf-8")
     project.run(sys.executable, "-m", "pipeline.stages.report")
     text = _text(project.path / "results" / "report.html")
     assert "Rejected clips: 1 clip reason go/<b>1.wav Format, not recognised" in text
+    assert "Clips that are cut short, but taken: 1 clip reason go/2.wav is cut short" in text
 
 
 def test_mistakes_can_be_left_out(project: Project) -> None:

@@ -333,6 +333,58 @@ def test_allowed_rejects_are_listed_and_leave_no_row(folder: Folder) -> None:
     assert {**folder.digests(), "data/rejects.csv": good["data/rejects.csv"]} == good
 
 
+def test_only_the_first_rejects_are_printed(folder: Folder) -> None:
+    """Of many clips that cannot be decoded, the message has 20 and the number of the others."""
+    for number in range(30):
+        (folder.path / f"data/raw/label 0/broken{number:02}.wav").write_text("no audio")
+    output = folder.fails("decode")
+    assert output.count("Format not recognised") == 20
+    assert "\n  and 10 more\nRepair or remove these files, or raise audio.max_rejects\n" in output
+    folder.params["audio"]["max_rejects"] = 100
+    for file in (folder.path / "data/raw").glob("*/*_nohash_*.wav"):
+        file.unlink()
+    output = folder.fails("decode")
+    assert "30 of 30 clips cannot be decoded, 29 may be" in output
+    assert output.endswith("\n  and 10 more\nRepair or remove these files\n\n")  # no number of rejects helps
+
+
+def test_clips_that_are_cut_short_are_rejects_or_taken_and_counted(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are in rejects.csv either way, also if their rows are copied from the previous run.
+
+    A recording of noise is cut short as a whole. After a run that took such clips, one that does not takes
+    none.
+    """
+    raw = folder.path / "data/raw"
+    (raw / "_background_noise_").mkdir()
+    soundfile.write(raw / "_background_noise_/tap.wav", np.zeros(64_000), 16000)
+    for name in ("label 0/s0_nohash_0.wav", "_background_noise_/tap.wav"):
+        (raw / name).write_bytes((raw / name).read_bytes()[:-16_000])
+    output = folder.fails("decode")
+    assert "2 of 151 clips cannot be decoded" in output
+    assert "label 0/s0_nohash_0.wav: is cut short: its header promises" in output
+    assert "_background_noise_/tap.wav@0: is cut short: its header promises 128,000 bytes" in output
+    assert "or set audio.truncated to accept, to take clips that are cut short" in output
+    folder.params["audio"]["truncated"] = "accept"
+    expected = ["_background_noise_/tap.wav@0", "_background_noise_/tap.wav@1"]
+    expected += ["_background_noise_/tap.wav@2", "label 0/s0_nohash_0.wav"]
+    for copied in (0, 153):
+        folder.run("decode")
+        rejects = read_csv(folder.path / "data/rejects.csv")
+        assert [row["clip"] for row in rejects] == expected
+        assert all(row["taken"] == "yes" and "is cut short" in row["reason"] for row in rejects)
+        printed = capsys.readouterr().out
+        assert "4 of 153 clips are cut short, and are taken by params.yaml: audio.truncated" in printed
+        assert ("153 copied, 0 to compute" in printed) == bool(copied)
+    folder.params["audio"].update(truncated="reject", max_rejects=2)
+    folder.run("decode")
+    assert "copied" not in capsys.readouterr().out
+    rejects = read_csv(folder.path / "data/rejects.csv")
+    assert [(row["clip"], row["taken"]) for row in rejects] == [(expected[0], "no"), (expected[3], "no")]
+    assert describe(folder.path / "data/waveforms.h5").shape[0] == 149
+
+
 def test_clips_csv_does_not_depend_on_audio_parameters(folder: Folder) -> None:
     """Another sample rate, duration and padding change the waveforms, but not clips.csv."""
     folder.run("decode")

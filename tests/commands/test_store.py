@@ -8,9 +8,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import soundfile
 from ruamel.yaml import YAML
 
-from pipeline.corpus import clips
+from pipeline.corpus import clips, recordings
 from pipeline.store.layout import describe, digests
 from tests.corpus.make import make_clip
 from tests.project import pipeline
@@ -18,6 +19,13 @@ from tests.store.make import make_store
 
 CLIPS = [f"{'no' if n < 4 else 'yes'}/{n}.wav" for n in range(10)]
 VALUES = np.random.default_rng(0).normal(size=(10, 6, 4)).astype(np.float32)
+AUDIO = {
+    "sample_rate": 8000,
+    "duration": 1.0,
+    "padding": "edge",
+    "max_rejects": 0,
+    "truncated": "reject",
+}
 PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "params": {"n": 3}}}
 
 
@@ -26,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     make_store(tmp_path / "a.h5", VALUES, clips=CLIPS, params=PARAMS)
     clips.write(tmp_path / "data/clips.csv", [make_clip(clip) for clip in CLIPS])
     with (tmp_path / "params.yaml").open("w") as file:
-        YAML().dump({"audio": {"sample_rate": 8000, "duration": 1.0}, "features": {"x": {"n": 3}}}, file)
+        YAML().dump({"audio": AUDIO, "features": {"x": {"n": 3}}}, file)
     return tmp_path
 
 
@@ -152,6 +160,25 @@ def test_waveforms_are_compared_with_their_files(folder: Path) -> None:
     assert message in _run(folder, "validate", "waveforms.h5").stderr
     (raw / CLIPS[6]).unlink()
     assert f"data/raw/{CLIPS[6]} is missing" in _run(folder, "validate", "waveforms.h5").stderr
+
+
+def test_pieces_of_a_recording_that_is_cut_short_are_compared_as_they_were_made(folder: Path) -> None:
+    """Its pieces are what audio.truncated says: cut from it, or the whole file."""
+    file = folder / "data/raw/no/tap.wav"
+    file.parent.mkdir(parents=True)
+    soundfile.write(file, np.arange(24_000) / 24_000, 8000)
+    file.write_bytes(file.read_bytes()[:-8000])
+    pieces = recordings.pieces(folder / "data/raw", "no/tap.wav", 1.0, "accept")
+    contents = [recordings.content(folder / "data/raw", piece, 1.0, "accept") for piece in pieces]
+    clips.write(folder / "data/clips.csv", [make_clip(piece) for piece in pieces])
+    audio = {"audio": {"sample_rate": 8000, "duration": 1.0}}
+    make_store(folder / "waveforms.h5", VALUES[: len(pieces), 0], clips=pieces, params=audio)
+    with h5py.File(folder / "waveforms.h5", "r+") as store:
+        store["source"][:] = digests(contents)
+    for truncated, returncode in (("accept", 0), ("reject", 1)):
+        with (folder / "params.yaml").open("w") as params:
+            YAML().dump({"audio": {**AUDIO, "truncated": truncated}}, params)
+        assert _run(folder, "validate", "waveforms.h5").returncode == returncode
 
 
 def test_values_that_are_not_finite_are_counted(folder: Path) -> None:

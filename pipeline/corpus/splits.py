@@ -314,6 +314,14 @@ def warnings(clips: list[Clip], members: list[Member], settings: Split, task: Ta
         messages.append(
             f"{silent} clips of {SILENCE} are left out, because they may be cut from the recordings of noise"
         )
+    several = _under_several_labels(clips, members)
+    if several:
+        first = [f"{clip} ({label})" for label, clip in several[0].items()]
+        others = f" and {len(first) - SHOWN:,} others" if len(first) > SHOWN else ""
+        messages.append(
+            f"{len(several):,} recordings are under several labels, the first one as"
+            f" {', '.join(first[:SHOWN])}{others}: leave out the wrong clips, such as with extract.exclude"
+        )
     for keys, problem in (
         ([clip.speaker for clip in clips], "speakers have clips"),
         ([clip.md5 for clip in clips], "recordings have exact copies"),
@@ -325,6 +333,15 @@ def warnings(clips: list[Clip], members: list[Member], settings: Split, task: Ta
                 " split.method to stratified"
             )
     return messages
+
+
+def _under_several_labels(clips: list[Clip], members: list[Member]) -> list[dict[str, str]]:
+    """Return the first clip of each label, for each recording that has several labels in the task."""
+    clip_of_label: dict[str, dict[str, str]] = {}
+    for clip, member in zip(clips, members, strict=True):
+        if member.label and not member.noise:
+            clip_of_label.setdefault(clip.md5, {}).setdefault(member.label, clip.clip)
+    return [first_clips for first_clips in clip_of_label.values() if len(first_clips) > 1]
 
 
 def _count_straddling(keys: Sequence[str], members: list[Member]) -> int:
@@ -407,11 +424,12 @@ def _stratified(
     np.add.at(counts, (group, np.array([index[clip.label] for clip in clips])), 1)
     for label, num_groups in zip(labels, (counts > 0).sum(axis=0), strict=True):
         if num_groups < len(shares):
+            count_as_one, advice = "exact copies", "add clips"
             if group_by == "speaker":
-                count_as_one = "speakers with a copy of the same recording"
-                advice = "add speakers, or set split.group_by to clip in params.yaml"
-            else:
-                count_as_one, advice = "exact copies", "add clips"
+                count_as_one, advice = "speakers with a copy of the same recording", "add speakers"
+                pairs = {(clip.label, row) for clip, row in zip(clips, _groups(clips, "clip"), strict=True)}
+                if min(Counter(name for name, _ in pairs).values()) >= len(shares):
+                    advice += ", or set split.group_by to clip in params.yaml"
             raise PipelineError(
                 f"label {label!r} needs at least {len(shares)} {group_by}s, one for each {kind}, but has"
                 f" {num_groups} ({count_as_one} count as one): {advice}"

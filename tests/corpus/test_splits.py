@@ -117,6 +117,32 @@ def test_a_label_with_too_few_groups_is_an_error(group_by: str) -> None:
         _names(_corpus() + few, _settings(group_by=group_by))
 
 
+@pytest.mark.parametrize(("copies", "helps"), [(1, True), (2, False)])
+def test_to_group_by_clip_is_advised_only_if_it_helps(copies: int, helps: bool) -> None:
+    """Two speakers with four clips each can be split by clip, but not if all clips of each are the same."""
+    few = [make_clip(f"few/{n}", speaker=f"s{n % 2}", md5=str(n % 2 if copies > 1 else n)) for n in range(8)]
+    with pytest.raises(PipelineError, match="label 'few' needs at least 3 speakers") as error:
+        _names(_corpus() + few)
+    assert ("set split.group_by to clip" in str(error.value)) == helps
+    if helps:
+        _names(_corpus() + few, _settings(group_by="clip"))
+
+
+def test_a_recording_under_several_labels_is_named() -> None:
+    """The warning has the number of such recordings, and the first one's clips and labels."""
+    clips = [*_corpus(), *(make_clip(f"{label}/{n}.wav", md5=f"x{n}") for n in range(3) for label in "ba")]
+    members = splits.split(clips, SETTINGS, ALL)
+    expected = (
+        "3 recordings are under several labels, the first one as b/0.wav (b), a/0.wav (a): leave out the"
+        " wrong clips, such as with extract.exclude"
+    )
+    assert expected in splits.warnings(clips, members, SETTINGS, ALL)
+    # Other words, and noise, are no contradiction.
+    task = Task(words=["a", "label0"], unknown=0.0, silence=0.0)
+    members = splits.split(clips, SETTINGS, task)
+    assert not any("several labels" in line for line in splits.warnings(clips, members, SETTINGS, task))
+
+
 def test_a_single_label_is_an_error() -> None:
     """If all clips have the same label, the message names it."""
     with pytest.raises(PipelineError, match="only one label, 'label0', but a classifier needs two"):

@@ -1,6 +1,7 @@
 """The error for a mistake in the user's input, and how a command ends with it."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -86,12 +87,15 @@ def run(main: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGINT) == _Interrupts.defer:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _Interrupts.take_effect()
+    _prefer_utf8()
     try:
-        main()
+        try:
+            main()
+        finally:
+            _flush()
     except PipelineError as error:
         sys.exit(f"\n{error}\n")
     except BrokenPipeError:  # the reader, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0)
@@ -107,3 +111,22 @@ def _print_exception(kind: type[BaseException], error: BaseException, trace: Tra
         return
     kept = str(error) or "what was finished is kept"
     print(f"\ninterrupted: nothing is lost: {kept}; run the same command to go on", file=sys.stderr)
+
+
+def _prefer_utf8() -> None:
+    """Name files in UTF-8, whatever the locale is, and escape what standard output cannot show."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"  # which Python reads when it starts; the workers have it too
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Write out what was printed, because an error in that is no traceback here, but one when Python ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,8 @@
 """A command that fails, or that is interrupted, ends with a message."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,54 @@ def test_a_stage_is_interrupted_only_after_its_imports() -> None:
     for argument, expected in (("-m", "defer"), ("pytest", "default_int_handler")):
         result = python("-c", f"import sys; sys.argv = ['{argument}']; {stage}", cwd=ROOT)
         assert result.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("main", ["print('a')", "print('a'); sys.exit(0)", "print('a' * 100_000)"])
+def test_a_reader_that_has_enough_causes_no_traceback(tmp_path: Path, main: str) -> None:
+    """If the pipe after a command is closed, as by `head`, the command ends and prints nothing about it."""
+    start = "import sys, time; from pipeline.errors import run"
+    code = f"{start}\ndef main():\n    time.sleep(1); {main}\nrun(main)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "printed"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "→ ± é\n"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}, "\\u2192 \\xb1 \\xe9\n"),
+        ({"PYTHONIOENCODING": "latin-1"}, "\\u2192 ± é\n"),
+    ],
+)
+def test_no_locale_is_an_error(tmp_path: Path, environment: dict[str, str], printed: str) -> None:
+    """Names of files are UTF-8 in every locale. What standard output cannot show is escaped."""
+    script = tmp_path / "é.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from pipeline.errors import run\n"
+        "def main():\n"
+        "    Path('ü').touch(); print('→ ±', Path(sys.argv[0]).stem)\n"
+        "run(main)",
+        encoding="utf-8",
+    )
+    result = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        check=False,
+    )
+    encoding = "latin-1" if "latin-1" in environment.values() else "utf-8"
+    assert result.stdout.decode(encoding) == printed, result.stderr
+    assert (tmp_path / "ü").exists()

@@ -51,7 +51,6 @@ def main(arguments: Sequence[str]) -> None:
     if options.window and not 0 < options.hop <= duration:
         raise PipelineError(f"--hop must be above 0 and at most {duration:g} seconds, is {options.hop:g}")
     results = _windows(predictor, sources, options) if options.window else _clips(predictor, sources)
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names may not be UTF-8
     write = _writer(options, predictor.labels)
     bar = Progress(len(sources), "files", "predict", sys.stderr) if len(sources) > BATCH_SIZE else None
     failed = False

@@ -13,7 +13,7 @@ The map of the code. Each floor imports only from the floors below it.
                    score_figures, html, templates/
 
     corpus/        recordings → clips: download, archive, containers, space, paths, tables, demo, headers,
-                   audio, recordings, clips, task, splits, members
+                   stream, audio, recordings, clips, task, splits, members
     store/         one HDF5 file per array: layout, writer, reader, previous, current
     features/      one file per feature: waveforms → (clips, frames, bins)
     models/        one file per model: (frames, bins) → logits

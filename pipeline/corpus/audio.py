@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
+from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Stream
 from pipeline.params import Section
-
-FRAMES_AT_A_TIME = 1 << 16
-
-# FLAC has 36 bits for the number of samples. libsndfile returns more if the number is not known.
-UNKNOWN_LENGTH = 1 << 36
 
 TOO_LARGE = "contains samples too large to resample"
 
@@ -134,17 +130,6 @@ def decode_whole(file: bytes, *, sample_rate: int) -> Samples:
     return waveform
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A file that is read once, from start to end.
-
-    After each read, SoundFile seeks to the place where it already is. In an MP3, that damages the next frame.
-    """
-
-    def seekable(self) -> bool:
-        """Return False, so that SoundFile does not seek."""
-        return False
-
-
 def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple[Samples, Recorded]:
     """Return the first `duration` seconds as mono float32 (samples,), and the file's properties.
 
@@ -154,7 +139,7 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
     if lacking and truncated == "reject":
         raise Undecodable(lacking)
     try:
-        with _Stream(io.BytesIO(content)) as file:
+        with Stream(io.BytesIO(content)) as file:
             rate = file.samplerate
             if rate not in SAMPLE_RATES:
                 raise Undecodable(
@@ -166,10 +151,9 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
             # libsndfile reads int16 samples faster as int16. As floats they are exactly 1/32768 of that.
             is_int16 = file.subtype == "PCM_16"
             dtype = "int16" if is_int16 else "float32"
-            block_size = max(frames or 0, FRAMES_AT_A_TIME)
             blocks: list[Samples] = []
             samples, digest = 0, hashlib.md5(usedforsecurity=False)
-            while len(block := file.read(min(block_size, file.frames - samples), dtype=dtype)):
+            for block in file.parts(max(frames or 0, FRAMES_AT_A_TIME), dtype):
                 if not (is_int16 or np.isfinite(block).all()):
                     raise Undecodable("contains samples that are not finite")
                 digest.update(block)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import soundfile
 
 from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
+from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Stream
+from pipeline.errors import PipelineError
 
 PIECE = re.compile(r"(?P<file>.+\.\w+)@(?P<number>\d+)")
 
@@ -41,13 +43,34 @@ def pieces(folder: Path, recording: str, duration: float, truncated: Truncated =
 
     A file that cannot be decoded is one piece, so that the stage that decodes it names it. `truncated` says
     whether a file that is cut short is one of these.
+
+    Raises PipelineError if the file does not say how long it is.
     """
-    opened = _open(folder / recording, truncated)
+    path = folder / recording
+    opened = _open(path, truncated)
     if opened is None:
         return [f"{recording}@0"]
     with opened:
-        count = opened.frames // _frames(duration, opened.samplerate)
+        count = _length(path, opened) // _frames(duration, opened.samplerate)
     return [f"{recording}@{number}" for number in range(max(1, count))]
+
+
+def _length(path: Path, opened: soundfile.SoundFile) -> int:
+    """Return the number of samples per channel of the recording at `path`, or 0 if it is damaged."""
+    length: int = opened.frames
+    if length >= UNKNOWN_LENGTH:
+        raise PipelineError(
+            f"{path}: its header does not say how long it is, so it cannot be cut into pieces: convert it to"
+            " WAV in the archive, or leave it out with extract.exclude"
+        )
+    if length * opened.channels <= path.stat().st_size:
+        return length
+    # The header of a compressed file may promise any length, such as years.
+    with Stream(path) as stream:
+        try:
+            return sum(map(len, stream.parts(FRAMES_AT_A_TIME, "int16")))
+        except soundfile.LibsndfileError:
+            return 0
 
 
 def content(folder: Path, clip: str, duration: float, truncated: Truncated = "reject") -> bytes:

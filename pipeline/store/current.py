@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.params import FILE, load
+from pipeline.params import FILE, load, read
 from pipeline.store.layout import Store, describe
 
 
@@ -62,9 +62,11 @@ def open_current(path: Path, feature: str | None, *, same_clips_as: Store | None
         same_clips_as: a store that must have the same clips.
 
     Raises:
-        PipelineError: it is not a store, or differs from params.yaml as `differences` says, or has other
-            clips.
+        PipelineError: there is no store, or no such feature in params.yaml; or it is not a store, or differs
+            from params.yaml as `differences` says, or has other clips.
     """
+    if feature is not None and not path.exists():
+        read(f"features.{feature}", dict[str, Any])  # if the name is misspelt, another run would not help
     store = describe(path)
     messages = differences(store, load(), feature)
     if same_clips_as and store.clips != same_clips_as.clips:

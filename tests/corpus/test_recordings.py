@@ -7,6 +7,7 @@ import soundfile
 
 from pipeline.corpus import recordings
 from pipeline.corpus.audio import decode
+from pipeline.errors import PipelineError
 from tests.project import Record
 
 
@@ -77,6 +78,17 @@ def test_a_recording_that_is_cut_short_is_one_reject_or_cut_into_pieces(
     _, (result,) = decode([content], sample_rate=16000, duration=1.0, padding="edge")
     assert result.recorded is not None
     assert result.recorded.samples == 16_000
+
+
+def test_an_absurd_length_is_not_believed(record: Record, tmp_path: Path) -> None:
+    """A header that promises 49 days gives no more pieces than there are. An unknown length is an error."""
+    flac = record("a.flac", samples=64_000).read_bytes()
+    for first, others in ((0xF, b"\xff\xff\xff\xff"), (7, bytes(4))):
+        (tmp_path / "a.flac").write_bytes(flac[:21] + bytes([flac[21] & 0xF0 | first]) + others + flac[26:])
+        assert len(recordings.pieces(tmp_path, "a.flac", 1.0)) <= 4
+    (tmp_path / "a.flac").write_bytes(flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:])
+    with pytest.raises(PipelineError, match=r"a\.flac: its header does not say how long it is"):
+        recordings.pieces(tmp_path, "a.flac", 1.0)
 
 
 def test_a_recording_with_an_absurd_rate_is_one_reject(record: Record, tmp_path: Path) -> None:

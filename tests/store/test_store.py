@@ -258,6 +258,19 @@ def test_other_parameters_are_named(
     assert str(error.value).splitlines() == [f"x.h5 {line}: run dvc repro" for line in found]
 
 
+def test_a_feature_that_is_not_in_params_yaml_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt feature, which has no store, is reported with those that there are."""
+    monkeypatch.chdir(tmp_path)
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump({"features": {"stft": {}, "mfcc": {}}}, file)
+    with pytest.raises(PipelineError, match="features.mfc is missing; expected one of stft, mfcc$"):
+        current.open_current(Path("mfc.h5"), "mfc")
+    with pytest.raises(PipelineError, match="mfcc.h5 is missing: run dvc repro"):
+        current.open_current(Path("mfcc.h5"), "mfcc")
+
+
 @pytest.mark.parametrize(("expected", "named"), [("y", "y"), (None, "waveforms")])
 def test_a_store_of_something_else_is_refused(tmp_path: Path, expected: str | None, named: str) -> None:
     """A store of another feature, such as a copy under a wrong name, or of waveforms is refused."""

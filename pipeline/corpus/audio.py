@@ -1,7 +1,6 @@
 """Turn audio files into waveforms: decode, resample, and cut or pad."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
-from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Stream
+from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Content, Stream
 from pipeline.params import Section
 
 TOO_LARGE = "contains samples too large to resample"
@@ -139,7 +138,7 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
     if lacking and truncated == "reject":
         raise Undecodable(lacking)
     try:
-        with Stream(io.BytesIO(content)) as file:
+        with Stream(Content(content)) as file:
             rate = file.samplerate
             if rate not in SAMPLE_RATES:
                 raise Undecodable(

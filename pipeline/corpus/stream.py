@@ -1,5 +1,6 @@
 """Read an audio file once, from its start to its end."""
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,17 @@ from numpy.typing import NDArray
 FRAMES_AT_A_TIME = 1 << 16
 # FLAC has 36 bits for the number of samples. If it is not known, libsndfile returns a larger number.
 UNKNOWN_LENGTH = 1 << 36
+
+
+class Content(io.BytesIO):
+    """The bytes of a file. libsndfile may seek to a place before its start, if the header is damaged."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to `offset` and return the new place, which is 0 if the offset is before the start.
+
+        A ValueError would be printed as a traceback, because libsndfile cannot pass it on.
+        """
+        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
 
 
 class Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types

@@ -1,6 +1,8 @@
 import hashlib
 import re
+import resource
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from pipeline.corpus import recordings
 from pipeline.corpus.audio import Audio, Recorded, Undecodable, decode_whole
 from pipeline.corpus.audio import decode as decode_files
+from pipeline.errors import PipelineError
 from tests.project import Record
 
 AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0, truncated="reject")
@@ -193,3 +197,47 @@ def test_an_absurd_sample_rate_is_a_reject(record: Record, rate: int, good: bool
     assert (result.recorded is not None) == good
     if 0 < rate < 2**31 and not good:
         assert result.problem == f"has a sample rate of {rate:,} Hz, expected 1,000 to 1,000,000"
+
+
+@pytest.mark.filterwarnings("error")  # an exception that libsndfile cannot pass on is a warning
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au", "a.caf", "a.w64"])
+def test_no_damage_raises_or_takes_memory(record: Record, tmp_path: Path, name: str) -> None:
+    """However a file is damaged, it is decoded or a reject, and other files are decoded as before.
+
+    Bytes are cut off, removed, repeated and changed, often in the header, and replaced by huge numbers.
+    """
+    good = record(name, samples=3000, channels=2).read_bytes()
+    expected, _ = decode_files([good], **_arguments(AUDIO))
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = _damage(good, generator)
+        for truncated in ("reject", "accept"):
+            waveforms, (result, _) = decode_files([damaged, good], **_arguments(AUDIO), truncated=truncated)
+            assert np.isfinite(waveforms[0]).all()
+            assert (result.recorded is None) == (result.problem is not None)
+            np.testing.assert_array_equal(waveforms[1], expected[0])
+        (tmp_path / "damaged.wav").write_bytes(damaged)
+        with suppress(PipelineError):  # its length is not known
+            assert len(recordings.pieces(tmp_path, "damaged.wav", 0.1)) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # KiB
+
+
+def _damage(good: bytes, generator: np.random.Generator) -> bytes:
+    content = bytearray(good)
+    for _ in range(generator.integers(1, 4)):
+        first, last = sorted(generator.integers(0, len(content) + 1, 2).tolist())
+        place = int(generator.integers(0, min(len(content) + 1, generator.choice([64, 256, len(good)]))))
+        match generator.integers(0, 6):
+            case 0:
+                del content[last:]
+            case 1:
+                del content[first : min(last, first + 100)]
+            case 2:
+                content[place:place] = content[first:last]
+            case 3:
+                content[place : place + 1] = generator.bytes(1)
+            case 4:
+                content[place : place + 4] = generator.choice([b"\xff", b"\x7f", b"\0"]) * 4
+            case 5:
+                content[place : place + 8] = b"\0" * 2 + b"\xff" * 6
+    return bytes(content)

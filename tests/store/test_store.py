@@ -265,9 +265,9 @@ def test_a_feature_that_is_not_in_params_yaml_is_named(
     monkeypatch.chdir(tmp_path)
     with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump({"features": {"stft": {}, "mfcc": {}}}, file)
-    with pytest.raises(PipelineError, match="features.mfc is missing; expected one of stft, mfcc$"):
+    with pytest.raises(PipelineError, match=r"features\.mfc is missing; expected one of stft, mfcc$"):
         current.open_current(Path("mfc.h5"), "mfc")
-    with pytest.raises(PipelineError, match="mfcc.h5 is missing: run dvc repro"):
+    with pytest.raises(PipelineError, match=r"mfcc\.h5 is missing: run dvc repro"):
         current.open_current(Path("mfcc.h5"), "mfcc")
 
 

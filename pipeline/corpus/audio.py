@@ -144,6 +144,8 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
                 raise Undecodable(
                     f"has a sample rate of {rate:,} Hz, expected {SAMPLE_RATES[0]:,} to {SAMPLE_RATES[-1]:,}"
                 )
+            if file.frames >= UNKNOWN_LENGTH:
+                raise Undecodable("has a header that does not say how long it is")
             frames = None if duration is None else int(duration * rate)
             if frames == 0:
                 raise Undecodable(f"audio.duration is shorter than one sample at {rate} Hz")
@@ -159,7 +161,7 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
                 if frames is None or not blocks:
                     blocks.append(block[:frames])
                 samples += len(block)
-            if file.format == "FLAC" and samples < file.frames < UNKNOWN_LENGTH:
+            if file.format == "FLAC" and samples < file.frames:
                 raise Undecodable(f"ends after {samples:,} of {file.frames:,} samples")
     except (soundfile.LibsndfileError, OSError) as error:
         raise Undecodable(str(getattr(error, "error_string", error))) from None

@@ -14,7 +14,6 @@ import soundfile
 
 from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
 from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Stream
-from pipeline.errors import PipelineError
 
 PIECE = re.compile(r"(?P<file>.+\.\w+)@(?P<number>\d+)")
 
@@ -43,8 +42,6 @@ def pieces(folder: Path, recording: str, duration: float, truncated: Truncated =
 
     A file that cannot be decoded is one piece, so that the stage that decodes it names it. `truncated` says
     whether a file that is cut short is one of these.
-
-    Raises PipelineError if the file does not say how long it is.
     """
     path = folder / recording
     opened = _open(path, truncated)
@@ -58,11 +55,6 @@ def pieces(folder: Path, recording: str, duration: float, truncated: Truncated =
 def _length(path: Path, opened: soundfile.SoundFile) -> int:
     """Return the number of samples per channel of the recording at `path`, or 0 if it is damaged."""
     length: int = opened.frames
-    if length >= UNKNOWN_LENGTH:
-        raise PipelineError(
-            f"{path}: its header does not say how long it is, so it cannot be cut into pieces: convert it to"
-            " WAV in the archive, or leave it out with extract.exclude"
-        )
     if length * opened.channels <= path.stat().st_size:
         return length
     # The header of a compressed file may promise any length, such as years.
@@ -115,7 +107,7 @@ def _open(path: Path, truncated: Truncated) -> soundfile.SoundFile | None:
         opened = soundfile.SoundFile(path)
     except soundfile.LibsndfileError:
         return None
-    if opened.samplerate in SAMPLE_RATES:
+    if opened.samplerate in SAMPLE_RATES and opened.frames < UNKNOWN_LENGTH:
         return opened
     opened.close()
     return None

@@ -26,8 +26,7 @@ class Content(io.BytesIO):
 class Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A file that is read from start to end.
 
-    After each read, SoundFile seeks to the place where it already is. In an MP3 that damages the next frame,
-    and in a FLAC file whose header does not say how long it is, it fails.
+    After each read, SoundFile seeks to the place where it already is. In an MP3, that damages the next frame.
     """
 
     def seekable(self) -> bool:

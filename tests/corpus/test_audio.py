@@ -2,7 +2,6 @@ import hashlib
 import re
 import resource
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.corpus import recordings
 from pipeline.corpus.audio import Audio, Recorded, Undecodable, decode_whole
 from pipeline.corpus.audio import decode as decode_files
-from pipeline.errors import PipelineError
 from tests.project import Record
 
 AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0, truncated="reject")
@@ -169,17 +167,13 @@ def test_a_file_that_is_cut_short_is_a_reject_or_taken_as_it_is(record: Record) 
 
 
 def test_a_flac_that_is_cut_short_is_always_a_reject(record: Record) -> None:
-    """At whatever byte it ends, also between two of its frames; but its header need not say its length."""
+    """At whatever byte it ends, also between two of its frames."""
     content = record("a.flac").read_bytes()
     frames = [match.start() for match in re.finditer(b"\xff\xf8", content)]
     for end in (*frames[1:], len(content) // 2, len(content) - 1):
         for truncated in ("reject", "accept"):
             _, (result,) = decode_files([content[:end]], **_arguments(AUDIO), truncated=truncated)
             assert result.problem is not None
-    unknown = content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
-    waveforms, (result, whole) = decode_files([unknown, content], **_arguments(AUDIO))
-    assert result == whole
-    np.testing.assert_array_equal(waveforms[0], waveforms[1])
 
 
 @pytest.mark.parametrize(
@@ -217,8 +211,7 @@ def test_no_damage_raises_or_takes_memory(record: Record, tmp_path: Path, name: 
             assert (result.recorded is None) == (result.problem is not None)
             np.testing.assert_array_equal(waveforms[1], expected[0])
         (tmp_path / "damaged.wav").write_bytes(damaged)
-        with suppress(PipelineError):  # its length is not known
-            assert len(recordings.pieces(tmp_path, "damaged.wav", 0.1)) < 1000
+        assert len(recordings.pieces(tmp_path, "damaged.wav", 0.1)) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # KiB
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.corpus.members import Member
-from pipeline.files import write_csv
+from pipeline.corpus.paths import LEFT_OUT
 from pipeline.learning.batches import Subset, select_rows
 from pipeline.store.layout import Store
 from pipeline.store.previous import FOLDER as KEPT
@@ -87,7 +87,7 @@ def folder(archive: Path, clips: int, *, sample_rate: int = 22050, duration: flo
             path = Path(name) / "data/raw" / Path(file).parent.name / f"{repetition}-{Path(file).name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        write_csv(Path(name, "data/left_out.csv"), ["path"], [])
+        LEFT_OUT.write(Path(name, "data/left_out.csv"), [])
         yaml = YAML()
         parameters = yaml.load(ROOT / "params.yaml")
         parameters["audio"].update(sample_rate=sample_rate, duration=duration)

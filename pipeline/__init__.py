@@ -10,7 +10,7 @@ The map of the code. Each floor imports only from the floors below it.
                    fit, trainee, replicas, saving, evaluation, runtime, timings
     serving/       use a trained model: predictor, windows, export, formats, micro, description, speed
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
-                   score_figures, html, templates/
+                   score_figures, results, html, templates/
 
     corpus/        recordings → clips: download, archive, containers, space, paths, tables, demo, headers,
                    stream, audio, recordings, clips, task, splits, members
@@ -20,7 +20,9 @@ The map of the code. Each floor imports only from the floors below it.
 
     params.py      params.yaml, read into types and checked
     parallel.py    work spread over processes or machines
-    files.py       files that are whole or absent, and tables
+    files.py       files that are whole or absent
+    records.py     tables and JSON whose content has declared types
+    kerasfile.py   trained models, read from .keras files
     progress.py    a progress bar on a terminal, lines in a log
     errors.py      errors that the user can correct
 """

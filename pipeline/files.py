@@ -1,18 +1,14 @@
-"""Write files that are whole or absent, and read and write tables."""
+"""Write files that are whole or absent."""
 
-import csv
 import fcntl
-import json
 import os
 import secrets
 import shutil
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from pipeline.errors import NO_ROOM, PipelineError
+from pipeline.errors import NO_ROOM
 
 DATA = Path("data")
 # The folder for unfinished files. DVC and git ignore it.
@@ -119,35 +115,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write `rows` under `header`, in UTF-8, with a line feed after each row on every system."""
-    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def read_csv(path: Path, *, delimiter: str = ",") -> list[dict[str, str]]:
-    """Return the rows of a CSV file, each as a dict by column. Raises PipelineError if it is missing."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file, delimiter=delimiter))
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull if you have a remote") from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, with a line feed at its end."""
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_zipped_json(path: Path, name: str) -> Any:
-    """Return the content of the JSON file `name` in the zip archive at `path`.
-
-    Raises zipfile.BadZipFile if it is not an archive, KeyError if it has no such file.
-    """
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(name))

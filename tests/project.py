@@ -1,5 +1,6 @@
 """The project's command line, and temporary clones in which the real `dvc` runs on a small demo archive."""
 
+import csv
 import os
 import re
 import shutil
@@ -35,6 +36,12 @@ SMALL = {
 }
 RAN = re.compile(r"^Running stage '(.+)':", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '(.+)' is cached - skipping run, checking out outputs", re.MULTILINE)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, each as a dict by column, as a spreadsheet would show them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def fresh_environment() -> dict[str, str]:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.files import read_csv
-from tests.project import RAN, Project
+from tests.project import RAN, Project, read_csv
 
 
 @pytest.fixture(scope="module")

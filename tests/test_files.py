@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
-from pipeline.files import atomic_write, read_csv, write_csv
+from pipeline.files import atomic_write
 from tests.project import ROOT
 
 
@@ -141,16 +140,3 @@ def test_an_empty_folder_of_a_killed_process_is_deleted(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a") as part:
         part.touch()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def test_csv_files_can_contain_any_text(tmp_path: Path) -> None:
-    """Commas, quotes, line breaks and characters of any script are read as they were written."""
-    rows = [{"clip": 'a,"b"\nc/ü 漢.wav', "split": "train"}]
-    write_csv(tmp_path / "t.csv", ["clip", "split"], (row.values() for row in rows))
-    assert read_csv(tmp_path / "t.csv") == rows
-
-
-def test_a_missing_table_is_an_error_that_says_what_to_run(tmp_path: Path) -> None:
-    """If the file does not exist, the message names it and the command that writes it."""
-    with pytest.raises(PipelineError, match=r"t\.csv is missing: run dvc repro"):
-        read_csv(tmp_path / "t.csv")

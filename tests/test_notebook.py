@@ -8,8 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline.files import read_csv
-from tests.project import ROOT, Project
+from tests.project import ROOT, Project, read_csv
 
 TOUR = ROOT / "notebooks" / "tour.ipynb"
 

@@ -20,8 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.files import read_csv
-from tests.project import ROOT, Project
+from tests.project import ROOT, Project, read_csv
 
 DIGITS = 10
 OFFICIAL = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")

@@ -14,8 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.commands.check import problems_in
-from pipeline.files import read_csv
-from tests.project import ROOT, Project
+from tests.project import ROOT, Project, read_csv
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,19 +7,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc_data.hashfile.db import get_index
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
+from pydantic import Field
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.commands import parser
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from pipeline.records import Record, checked, first_line, read_bytes
 
+T = TypeVar("T")
 JOBS = 16  # transfers at once, as they wait for the network
 BLOCK = 1 << 20
 LOCK = Path("dvc.lock")
@@ -56,9 +60,10 @@ def push_metrics(repo: Repo, remote: str | None = None) -> int:
     commit, and DVC restores a run only if all of its outputs exist.
     """
     in_git = {out.def_path for stage in repo.index.stages for out in stage.outs if not out.use_cache}
-    runs = [YAML(typ="safe").load(run) for run in Path(repo.stage_cache.cache_dir).glob("??/*/*")]
-    outs = [out for run in runs for out in run["outs"] if out["path"] in in_git]
-    metrics = {HashInfo("md5", out["md5"]) for out in outs}
+    files = sorted(Path(repo.stage_cache.cache_dir).glob("??/*/*"))
+    runs = [_read_yaml(path, _Run, f"delete {path}, a run that DVC would restore") for path in files]
+    outs = [out for run in runs for out in run.outs if out.path in in_git]
+    metrics = {HashInfo("md5", out.md5) for out in outs}
     cached = set(repo.cache.local.oids_exist([info.value for info in metrics]))
     result = repo.cloud.push([info for info in metrics if info.value in cached], jobs=JOBS, remote=remote)
     if result.failed:
@@ -69,21 +74,44 @@ def push_metrics(repo: Repo, remote: str | None = None) -> int:
 def _check_lock() -> None:
     if not LOCK.exists():
         raise PipelineError(f"{LOCK} is missing: run dvc repro, and commit {LOCK}")
-    problems = list(_odd_inputs(YAML(typ="safe").load(LOCK)["stages"]))
+    problems = list(_odd_inputs(_read_yaml(LOCK, _Lock, f"run git checkout {LOCK}, or dvc repro").stages))
     if problems:
         raise PipelineError("\n".join(problems) + "\nRun make run, commit dvc.lock, and run make push")
 
 
-def _odd_inputs(stages: dict[str, Any]) -> Iterator[str]:
+class _File(Record):
+    path: str
+    md5: str
+
+
+class _Run(Record):
+    deps: list[_File] = Field(default_factory=list)
+    outs: list[_File] = Field(default_factory=list)
+
+
+class _Lock(Record):
+    stages: dict[str, _Run]
+
+
+def _read_yaml(path: Path, kind: type[T], remedy: str) -> T:
+    """Return the content of a file of DVC as a `kind`. Raises PipelineError if it is damaged."""
+    try:
+        content = YAML(typ="safe").load(read_bytes(path).decode("utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML: {first_line(error)}: {remedy}") from None
+    return checked(content, kind, path, remedy=remedy)
+
+
+def _odd_inputs(stages: dict[str, _Run]) -> Iterator[str]:
     """Yield one message for each input in dvc.lock that differs from the output that a stage there wrote.
 
     `dvc repro --allow-missing` does not find all of these. If data is missing, it compares only equal paths,
     and so not a folder with the outputs inside it.
     """
-    outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    outs = {out.path: out.md5 for stage in stages.values() for out in stage.outs}
     for name, stage in stages.items():
-        for dep in stage.get("deps", []):
-            path, written = dep["path"], outs.get(dep["path"])
+        for dep in stage.deps:
+            path, written = dep.path, outs.get(dep.path)
             within = {
                 Path(out).relative_to(path).parts: md5 for out, md5 in outs.items() if path in _parents(out)
             }
@@ -93,8 +121,8 @@ def _odd_inputs(stages: dict[str, Any]) -> Iterator[str]:
                     tree.add(key, None, HashInfo("md5", md5))
                 tree.digest()
                 written = tree.hash_info.value
-            if written not in (None, dep["md5"]):
-                yield f"dvc.lock: {name} read {path} as {dep['md5']}, but it was written as {written}"
+            if written not in (None, dep.md5):
+                yield f"dvc.lock: {name} read {path} as {dep.md5}, but it was written as {written}"
 
 
 def _parents(path: str) -> set[str]:

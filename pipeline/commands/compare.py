@@ -5,9 +5,7 @@ parameters and this code, is not run again. The page is not an output of the pip
 fast this machine is.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -19,11 +17,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline import params
+from pipeline import kerasfile, params
 from pipeline.commands import parser
 from pipeline.commands.check import problems_in
 from pipeline.corpus.audio import Audio
@@ -32,9 +30,10 @@ from pipeline.features import Feature
 from pipeline.files import atomic_write
 from pipeline.learning import runtime, timings
 from pipeline.models import Model
-from pipeline.report import score_figures
+from pipeline.records import TableFile, checked
+from pipeline.report import results, score_figures
 from pipeline.report.figures import blank, styled, svg
-from pipeline.report.html import markup, render
+from pipeline.report.html import picture, render
 
 PAGE = Path("results/compare.html")
 MODEL = "models/model.keras"
@@ -44,6 +43,7 @@ BATCH_SIZE, CLIPS, ROUNDS = 64, 256, 3
 
 # A feature's name and a model's.
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Experiment:
 
     pair: Pair
     name: str
-    metrics: dict[str, Any]
-    exported: dict[str, Any]  # the scores of each format
+    metrics: results.Metrics
+    exported: dict[str, results.Format | str]  # the scores of each format
     speeds: dict[str, dict[str, float]]  # of each format, or none if it was exported on another machine
     parameters: int
     megabytes: float  # of the feature's store
@@ -201,33 +201,37 @@ def _read(pair: Pair, row: dict[str, Any], seconds: dict[str, float], exports: d
 
     data = row["revs"][0]["data"]
     files = DVCFileSystem(rev=data["rev"])
-    layers = csv.DictReader(io.StringIO(files.read_text("results/layers.csv", encoding="utf-8")))
+    name = row["name"] or data["rev"][:7]
+    remedy = f"remove the experiment with dvc exp remove {name}, and run this command again"
+
+    def table(kind: TableFile[Any], path: str) -> list[Any]:
+        return kind.parse(files.read_bytes(path), f"{name}: {path}", remedy=remedy)
+
+    def scores(kind: Any, path: str) -> Any:
+        return checked(data["metrics"][path].get("data"), kind, f"{name}: {path}", remedy=remedy)
+
     return Experiment(
         pair=pair,
-        name=row["name"] or data["rev"][:7],
-        metrics=data["metrics"]["results/metrics.json"]["data"],
-        exported=data["metrics"]["results/export.json"]["data"],
+        name=name,
+        metrics=scores(results.Metrics, "results/metrics.json"),
+        exported=scores(results.Exported, "results/export.json").root,
         speeds=exports.get(data["outs"][MODEL]["hash"], {}),
-        parameters=sum(int(layer["parameters"]) for layer in layers),
+        parameters=sum(layer.parameters for layer in table(results.LAYERS, "results/layers.csv")),
         megabytes=data["outs"][f"data/features/{pair[0]}.h5"]["size"] / 1e6,
         seconds=seconds.get(data["outs"][MODEL]["hash"]),
-        curves={metric: _logged(files, metric) for metric in ("loss", "accuracy")},
-        network=_network(files.read_bytes(MODEL)),
+        curves={
+            metric: [getattr(row, metric) for row in table(kind, f"results/{results.curve('val', metric)}")]
+            for metric, kind in results.CURVES.items()
+        },
+        network=_network(files.read_bytes(MODEL), remedy),
     )
 
 
-def _logged(files: Any, metric: str) -> list[float]:
-    text = files.read_text(f"results/train/plots/metrics/val/{metric}.tsv", encoding="utf-8")
-    return [float(row[metric]) for row in csv.DictReader(io.StringIO(text), delimiter="\t")]
-
-
-def _network(content: bytes) -> Any:
-    import keras
-
+def _network(content: bytes, remedy: str) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
         file.write(content)
         file.flush()
-        return keras.models.load_model(file.name)
+        return kerasfile.load(Path(file.name), remedy=remedy)
 
 
 # --------------------------------------------------------------------------------------------------- speeds
@@ -253,7 +257,7 @@ def _speeds(experiments: list[Experiment]) -> list[float]:
 def _page(
     experiments: list[Experiment], speeds: list[float], misfits: dict[Pair, str], failed: list[Pair]
 ) -> str:
-    order = sorted(range(len(experiments)), key=lambda number: -experiments[number].metrics["accuracy"])
+    order = sorted(range(len(experiments)), key=lambda number: -experiments[number].metrics.accuracy)
     content = params.load()
     return render(
         "compare.html",
@@ -274,7 +278,8 @@ def _pictures(experiments: list[Experiment]) -> Iterator[tuple[str, Any]]:
             score_figures.overlaid(
                 figure.subplots(), {one.pair: one.curves[metric] for one in experiments}, name
             )
-            yield f"{metric.capitalize()} on val by epoch", markup(svg(figure, f"{metric} on val by epoch"))
+            alternative = f"{metric} on val by epoch"
+            yield alternative.capitalize(), picture(svg(figure, alternative), alternative)
 
 
 def _revision() -> str | None:

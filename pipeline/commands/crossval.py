@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 
 from pipeline import params
 from pipeline.commands import parser
-from pipeline.corpus import clips, splits
-from pipeline.corpus.clips import Clip
+from pipeline.corpus import clips, members, splits
+from pipeline.corpus.clips import Clip, Naming
 from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
-from pipeline.files import write_json
 from pipeline.learning import evaluation, network, noise, runtime
-from pipeline.learning.batches import Subset, limit, load_members, select_rows
+from pipeline.learning.batches import Subset, limit, select_rows
 from pipeline.learning.fit import fit
 from pipeline.learning.settings import Train
 from pipeline.models import Model
+from pipeline.records import write_json
 from pipeline.store.current import open_current
+
+CLIPS = Path("data/clips.csv")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,11 +45,10 @@ def main(arguments: Sequence[str]) -> None:
             f"params.yaml: train.teacher is {settings.teacher!r}, must be null: a teacher was trained on"
             " clips that a fold tests"
         )
-    rows = clips.read(Path("data/clips.csv"))
     store = open_current(Path(f"data/features/{feature}.h5"), feature)
-    if store.clips != [clip.clip for clip in rows]:
-        raise PipelineError(f"{store.path} and data/clips.csv contain different clips: run dvc repro")
-    joined = load_members(store, Path("data/split.csv"))
+    rows = clips.read(CLIPS, ids=store.clips)
+    clips.check(CLIPS, rows, params.read("clips", Naming))
+    joined = members.read(Path("data/split.csv"), ids=store.clips)
     fold_of = _folds(rows, joined, num_folds)
     strategy = runtime.start(
         settings.seed, deterministic=settings.deterministic, precision=settings.precision

@@ -10,10 +10,11 @@ from typing import NamedTuple, Self
 
 from pydantic import field_validator, model_validator
 
+from pipeline.corpus import recordings
 from pipeline.corpus.paths import is_clip, kinds
 from pipeline.errors import PipelineError
-from pipeline.files import read_csv, write_csv
 from pipeline.params import Section
+from pipeline.records import Md5, Name, Positive, TableFile, again
 
 # How many paths and labels a message shows.
 SHOWN = 3
@@ -85,13 +86,25 @@ class Origins(NamedTuple):
 class Clip(NamedTuple):
     """One row of clips.csv: a clip as it was recorded. Nothing in `task` or `split` can change it."""
 
-    clip: str  # the id
-    label: str
-    speaker: str
+    clip: Name  # the id
+    label: Name
+    speaker: Name
     given_split: str
-    sample_rate: int  # Hz
-    samples: int  # per channel
-    md5: str  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
+    sample_rate: Positive  # Hz
+    samples: Positive  # per channel
+    md5: Md5  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
+
+
+class Reject(NamedTuple):
+    """One row of rejects.csv: a clip that is left out, or that is taken although it is cut short."""
+
+    clip: Name  # the id
+    reason: str
+    taken: bool
+
+
+TABLE = TableFile(Clip, key=("clip",), is_sorted=True)
+REJECTS = TableFile(Reject, key=("clip",), is_sorted=True, may_be_empty=True)
 
 
 def find(folder: Path) -> list[str]:
@@ -166,15 +179,16 @@ def origins(
                 f" {', '.join(without_file[:SHOWN])}; clips are {', '.join(ids[:SHOWN])}:"
                 " correct clips.table.file"
             )
-    noise = {clip: label for clip in ids if (label := _recording_label(clip, naming))}
+    noise = {clip: folder for clip in ids if (folder := _noise(clip, naming))}
     known = [clip for clip in ids if table.path is None or clip in entries or clip in noise]
 
     def read(name: str, clip: str) -> str:
-        column, pattern = getattr(table, name), getattr(naming, name)
-        if column is not None:
-            return entries.get(clip, {}).get(column, "").strip()
-        match = re.search(pattern, clip) if pattern is not None else None
-        return (match and match[1]) or ""
+        column = getattr(table, name)
+        return (
+            entries.get(clip, {}).get(column, "").strip()
+            if column is not None
+            else _of_path(name, clip, naming)
+        )
 
     labels = {clip: noise.get(clip) or read("label", clip) for clip in known}
     _check_labels(labels, naming)
@@ -190,8 +204,35 @@ def origins(
     )
 
 
-def _recording_label(path: str, naming: Naming) -> str | None:
-    return next((folder for folder in PurePosixPath(path).parts[-2::-1] if folder in naming.recordings), None)
+def _noise(clip: str, naming: Naming) -> str | None:
+    """Return the label of noise that a folder of the clip's path is, or None. The innermost folder counts."""
+    folders = [folder for folder in PurePosixPath(clip).parts[:-1] if folder in naming.recordings]
+    return folders[-1] if folders else None
+
+
+def _of_path(name: str, clip: str, naming: Naming) -> str:
+    pattern = getattr(naming, name)
+    match = re.search(pattern, clip) if pattern is not None else None
+    return (match and match[1]) or ""
+
+
+def check(path: Path, clips: Iterable[Clip], naming: Naming) -> None:
+    """Raise PipelineError if one of `clips`, the rows of clips.csv, is not what its path says.
+
+    What a table of the archive says is not compared.
+    """
+    for clip in clips:
+        file = recordings.file(clip.clip)
+        for name, found in (("label", clip.label), ("speaker", clip.speaker), ("split", clip.given_split)):
+            noise = _noise(file, naming) if name == "label" else None
+            if getattr(naming.table, name) is not None and not noise:
+                continue
+            expected = noise or _of_path(name, file, naming) or (file if name == "speaker" else "")
+            if found != expected:
+                raise PipelineError(
+                    f"{path}: the {name} of {clip.clip} is {found!r}, but {expected!r} by its path and"
+                    f" params.yaml: clips.{name}: {again(path)}"
+                )
 
 
 def _check_left_out(left_out: Sequence[str], labels: set[str], naming: Naming) -> None:
@@ -201,8 +242,7 @@ def _check_left_out(left_out: Sequence[str], labels: set[str], naming: Naming) -
     missing: dict[str, list[str]] = {}
     for path in left_out:
         file = f"{path}file" if path.endswith("/") else path
-        match = re.search(naming.label, file)
-        label = _recording_label(file, naming) or (match and match[1])
+        label = _noise(file, naming) or _of_path("label", file, naming)
         if label and label not in labels:
             missing.setdefault(label, []).append(path)
     if missing:
@@ -334,20 +374,19 @@ def read_list(content: bytes) -> set[str]:
 
 def write(path: Path, clips: list[Clip]) -> None:
     """Write clips.csv."""
-    write_csv(path, list(Clip._fields), clips)
+    TABLE.write(path, clips)
 
 
-def read(path: Path) -> list[Clip]:
-    """Return the rows of clips.csv. Raises PipelineError if it is missing."""
-    return [
-        Clip(
-            clip=row["clip"],
-            label=row["label"],
-            speaker=row["speaker"],
-            given_split=row["given_split"],
-            sample_rate=int(row["sample_rate"]),
-            samples=int(row["samples"]),
-            md5=row["md5"],
-        )
-        for row in read_csv(path)
-    ]
+def read(path: Path, *, ids: Sequence[str] | None = None) -> list[Clip]:
+    """Return the rows of clips.csv, whose clips must be those with these `ids`, if they are given.
+
+    Raises PipelineError if it is missing or damaged, or has other clips.
+    """
+    clips = TABLE.read(path)
+    if ids is None or [clip.clip for clip in clips] == list(ids):
+        return clips
+    others = sorted({clip.clip for clip in clips} ^ set(ids))
+    raise PipelineError(
+        f"{path} has {len(clips)} clips, and the store {len(ids)}; {others[0]} is only in the"
+        f" {'store' if others[0] in ids else 'table'}: {again(path)}"
+    )

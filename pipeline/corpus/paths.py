@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from pipeline.records import Name, TableFile
 
 AUDIO_SUFFIXES = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
@@ -12,6 +15,15 @@ AUDIO_SUFFIXES = (
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 # How many kinds of files a message counts one by one.
 COUNTED = 5
+
+
+class LeftOut(NamedTuple):
+    """One row of left_out.csv: a file of the archive that is no clip and no table, or an empty folder."""
+
+    path: Name  # below the top folder; that of a folder ends with a slash
+
+
+LEFT_OUT = TableFile(LeftOut, key=("path",), is_sorted=True, may_be_empty=True)
 
 
 def is_clip(parts: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.params import Plugin
@@ -112,9 +112,18 @@ class Feature(Plugin):
     def restore(cls, params: dict[str, Any]) -> "Feature":
         """Return the feature that has `params`, as `model_dump` returned them, and as stores contain them.
 
-        Raises PipelineError if the feature's code no longer exists.
+        Raises PipelineError if the feature's code no longer exists, or cannot have such parameters.
         """
-        return cls.by_name(params["kind"])(**params)
+        feature = cls.by_name(str(params.get("kind")))
+        try:
+            return feature(**params)
+        except ValidationError as error:
+            details = error.errors()[0]
+            place = "".join(f"{key}: " for key in details["loc"])
+            raise PipelineError(
+                f"a model or a store has a feature {params['kind']} with parameters that it cannot have:"
+                f" {place}{details['msg']}: create it again"
+            ) from None
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int]:

@@ -70,23 +70,8 @@ def load_subset(name: str, *, store: Path, split: Path) -> Subset:
             parameters than params.yaml has.
     """
     opened = open_current(store, store.stem)
-    joined = load_members(opened, split)
+    joined = members.read(split, ids=opened.clips)
     return select_rows(opened, joined, [row for row, member in enumerate(joined) if member.split == name])
-
-
-def load_members(store: Store, split: Path) -> list[Member]:
-    """Return what each clip of `store` is in the task, in the order of the rows, from split.csv at `split`.
-
-    Raises PipelineError if they have different clips.
-    """
-    by_clip = {member.clip: member for member in members.read(split)}
-    if by_clip.keys() != set(store.clips):
-        unmatched = sorted(by_clip.keys() ^ set(store.clips))
-        raise PipelineError(
-            f"{store.path} and {split} contain different clips, such as {unmatched[0]} ({len(unmatched)} in"
-            " all): run dvc repro"
-        )
-    return [by_clip[clip] for clip in store.clips]
 
 
 def select_rows(store: Store, joined: Sequence[Member], indices: Sequence[int]) -> Subset:

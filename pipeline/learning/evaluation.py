@@ -1,6 +1,6 @@
 """Score a model's predictions."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,6 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     return probabilities
-
-
-class LabelScore(NamedTuple):
-    """One label's scores; the fields are the columns of labels.csv."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    clips: int  # with this label
 
 
 def score(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -90,8 +80,8 @@ def score_words(targets: NDArray[np.int64], guesses: NDArray[np.int64], labels: 
 
 def score_labels(
     targets: NDArray[np.int64], probabilities: NDArray[np.float64], labels: list[str]
-) -> list[LabelScore]:
-    """Return precision, recall, F1 and the number of clips of each label. Undefined scores are 0.
+) -> list[tuple[str, float, float, float, int]]:
+    """Return name, precision, recall, F1 and the number of clips of each label. Undefined scores are 0.
 
     Args:
         targets: (clips,), index into `labels`.
@@ -104,7 +94,7 @@ def score_labels(
         targets, probabilities.argmax(axis=1), labels=range(len(labels)), zero_division=0
     )
     return [
-        LabelScore(label, float(precision), float(recall), float(f1), int(clips))
+        (label, float(precision), float(recall), float(f1), int(clips))
         for label, precision, recall, f1, clips in zip(labels, *columns, strict=True)
     ]
 

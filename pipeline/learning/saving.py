@@ -1,4 +1,4 @@
-"""Save a Keras model so that equal models are equal files."""
+"""Save a Keras model so that equal models are equal files, and see whether one fits a store."""
 
 import json
 import re
@@ -6,9 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import atomic_write, read_zipped_json
-
-METADATA = "metadata.json"
+from pipeline.files import atomic_write
+from pipeline.kerasfile import CONFIG, METADATA
+from pipeline.store.layout import Store
 
 
 def save(model: Any, path: Path, description: dict[str, Any] | None = None) -> None:
@@ -31,25 +31,43 @@ def save(model: Any, path: Path, description: dict[str, Any] | None = None) -> N
                 if name == METADATA:
                     metadata = {**json.loads(content), "date_saved": None, **(description or {})}
                     content = json.dumps(metadata).encode()
-                elif name == "config.json":
+                elif name == CONFIG:
                     content = _number_shared_objects(content)
                 new.writestr(zipfile.ZipInfo(name), content)
 
 
-def description(path: Path) -> dict[str, Any]:
-    """Return the metadata of the .keras file at `path`, with the description that it was saved with."""
-    metadata: dict[str, Any] = read_zipped_json(path, METADATA)
-    return metadata
+def misfit(network: Any, described: dict[str, Any], store: Store, labels: list[str]) -> str | None:
+    """Return why `network` cannot be used on the clips of `store`, or None if it can.
 
-
-def precision(path: Path) -> str:
-    """Return the precision of the layers in the .keras file at `path`, as in `train.precision`.
-
-    This reads only the file's config, without TensorFlow.
+    Args:
+        network: a Keras model, as `kerasfile.load` returns it.
+        described: its description, as `kerasfile.description` returns it. A model that an older version of
+            this project saved has none.
+        store: a feature.
+        labels: of the task, sorted.
     """
-    with zipfile.ZipFile(path) as file:
-        config = file.read("config.json").decode()
-    return next((name for name in ("mixed_bfloat16", "mixed_float16") if f'"{name}"' in config), "float32")
+    shapes = network.input_shape, network.output_shape
+    expected = (None, *store.shape[1:]), (None, len(labels))
+    if shapes != expected:
+        return (
+            f"takes {_by(shapes[0])} (frames, bins) and returns {_by(shapes[1])} logits, expected"
+            f" {_by(expected[0])}, the shape of {store.path}, and {len(labels)}, the number of labels"
+        )
+    known = described.get("labels", labels)
+    if known != labels:
+        names = ", ".join(map(str, known)) if isinstance(known, list) else repr(known)
+        return f"was trained on the labels {names}, expected {', '.join(labels)}"
+    feature = described.get("feature", {})
+    taken = feature.get("params") if isinstance(feature, dict) else feature
+    stored = store.params["feature"].get("params")
+    if taken not in (None, stored):
+        return f"was trained on a feature with {taken}, {store.path} has {stored}"
+    return None
+
+
+def _by(shape: Any) -> str:
+    """Return a shape without its first dimension, the clips."""
+    return " x ".join(map(str, shape[1:])) if isinstance(shape, tuple) else str(shape)
 
 
 def _number_shared_objects(config: bytes) -> bytes:

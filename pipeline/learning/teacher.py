@@ -6,10 +6,10 @@ temperature is 1.
 
 import dataclasses
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline import kerasfile
 from pipeline.errors import PipelineError
 from pipeline.learning import saving
 from pipeline.learning.batches import Subset
@@ -64,18 +64,13 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     path = find(settings)
     if path is None:
         return None
-    import keras
-
     key = "params.yaml: train.teacher"
-    try:
-        precision, description = saving.precision(path), saving.description(path)
-        network = keras.models.load_model(path)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise PipelineError(
-            f"{key}: Keras cannot load {settings.teacher}: {reason}: set it to a copy of the"
-            " models/model.keras of a training of this project"
-        ) from None
+    remedy = f"it is {key}: set it to a copy of the models/model.keras of a training of this project"
+    precision, described = (
+        kerasfile.precision(path, remedy=remedy),
+        kerasfile.description(path, remedy=remedy),
+    )
+    network = kerasfile.load(path, remedy=remedy)
     if precision != settings.precision:
         raise PipelineError(
             f"{key}: {settings.teacher} computes in {precision}, but train.precision is {settings.precision}:"
@@ -86,29 +81,9 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     if settings.teacher_feature is not None:
         path = store.path.with_name(f"{settings.teacher_feature}.h5")
         store = open_current(path, settings.teacher_feature, same_clips_as=store)
-    shapes = network.input_shape[1:], network.output_shape[1:]
-    expected = store.shape[1:], (len(train.labels),)
-    if shapes != expected:
+    problem = saving.misfit(network, described, store, train.labels)
+    if problem:
         raise PipelineError(
-            f"{key}: {settings.teacher} takes {_by(shapes[0])} (frames, bins) and returns {shapes[1][0]}"
-            f" logits, expected {_by(expected[0])}, the shape of {store.path}, and {expected[1][0]}, the"
-            " number of labels: correct train.teacher_feature, or train another teacher"
-        )
-    # A model that an older version of this project saved has no description.
-    labels = description.get("labels", train.labels)
-    if labels != train.labels:
-        raise PipelineError(
-            f"{key}: {settings.teacher} was trained on the labels {', '.join(labels)}, expected"
-            f" {', '.join(train.labels)}: train another teacher on this data set"
-        )
-    taken, stored = (content.get("feature", {}).get("params") for content in (description, store.params))
-    if taken not in (None, stored):
-        raise PipelineError(
-            f"{key}: {settings.teacher} was trained on a feature with {taken}, {store.path} has {stored}:"
-            " correct train.teacher_feature, or train another teacher"
+            f"{key}: {settings.teacher} {problem}: correct train.teacher_feature, or train another teacher"
         )
     return Teacher(network, dataclasses.replace(train, store=store))
-
-
-def _by(shape: Any) -> str:
-    return " x ".join(map(str, shape))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.figures import COLORS
+from pipeline.report.results import InNoise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,10 +107,10 @@ def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool
     return float((counts * np.abs(accuracies - mean_confidences)).sum() / counts.sum())
 
 
-def noise(axes: "Axes", scores: Sequence[Mapping[str, str]]) -> None:
+def noise(axes: "Axes", scores: Sequence[InNoise]) -> None:
     """Draw the accuracy over the signal-to-noise ratio. `scores` are the rows of noise.csv."""
-    snrs = [float(row["snr"]) for row in scores]
-    axes.plot(snrs, [float(row["accuracy"]) for row in scores], color=COLORS[0], marker="o", markersize=4)
+    snrs = [float(row.snr) for row in scores]
+    axes.plot(snrs, [row.accuracy for row in scores], color=COLORS[0], marker="o", markersize=4)
     axes.set(xlabel="signal-to-noise ratio (dB)", ylabel="accuracy", xticks=snrs)
 
 

@@ -8,15 +8,18 @@ end: `unzip -p model.tflite metadata.json` prints it. A folder contains a file m
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.corpus.audio import Sound
+from pipeline.errors import PipelineError
+from pipeline.records import Name
 
 METADATA, LABELS = "metadata.json", "labels.txt"
 # The folder in a SavedModel for files that TensorFlow does not read.
 EXTRA = "assets.extra"
+REMEDY = "expected a model of this project, such as models/export/model.tflite"
 
 
 class Named(BaseModel):
@@ -37,12 +40,27 @@ class Licence(BaseModel):
 class Description(BaseModel):
     """A model's description of itself."""
 
-    labels: list[str]
+    labels: Annotated[list[Name], Field(min_length=2)]
     audio: Sound
     feature: Named
     model: Named
     train: dict[str, Any]
     licences: list[Licence]
+
+    @classmethod
+    def of(cls, metadata: Any, path: Path, *, remedy: str = REMEDY) -> Self:
+        """Return the description in `metadata`, JSON in bytes or its content, which the model at `path` has.
+
+        `remedy` says what to do if there is none. Raises PipelineError if there is none.
+        """
+        try:
+            if isinstance(metadata, (bytes, str)):
+                return cls.model_validate_json(metadata)
+            return cls.model_validate(metadata)
+        except ValidationError:
+            raise PipelineError(
+                f"{path} does not say what its labels and its sample rate are: {remedy}"
+            ) from None
 
     def texts(self) -> dict[str, str]:
         """Return the content of the files that describe the model, by their names."""

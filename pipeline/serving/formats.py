@@ -1,19 +1,19 @@
 """Load a model of any format, and run it: waveforms → probabilities."""
 
-import json
 import os
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from pipeline import kerasfile
 from pipeline.errors import PipelineError
-from pipeline.files import read_zipped_json
 from pipeline.progress import quietly
+from pipeline.records import check_file, first_line
 from pipeline.serving import micro
 from pipeline.serving.description import EXTRA, METADATA, Description
 
@@ -58,56 +58,74 @@ def load(path: Path, threads: int) -> Loaded:
             f"{path} is not a model: expected a file that ends in .tflite, .onnx or .keras, or the folder of"
             " a SavedModel or of the files for micro-controllers"
         )
+    run, metadata = loader(path, threads)
+    description = Description.of(metadata, path)
+    return Loaded(partial(_run, run, path, description), description)
+
+
+def _run(
+    run: Run, path: Path, description: Description, waveforms: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Run a model that may not be what its description says."""
     try:
-        run, metadata = loader(path, threads)
-        return Loaded(run, Description.model_validate(metadata))
-    except (zipfile.BadZipFile, KeyError, FileNotFoundError, ValidationError):
+        probabilities = run(waveforms)
+    except Exception as error:  # noqa: BLE001 - a forged model makes its library raise any kind of error
+        samples = description.audio.samples
         raise PipelineError(
-            f"{path} does not say what its labels and its sample rate are: expected a model of this project,"
-            " such as models/export/model.tflite"
+            f"{path} fails on waveforms of {samples} samples, which it says that it takes:"
+            f" {first_line(error)}: export it again"
         ) from None
+    expected = len(waveforms), len(description.labels)
+    if probabilities.shape != expected:
+        raise PipelineError(
+            f"{path} returns probabilities of the shape {probabilities.shape}, expected {expected}, clips and"
+            " labels: export it again"
+        )
+    return probabilities
 
 
 def _litert(path: Path, threads: int) -> tuple[Run, Any]:
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
+    check_file(path)
+    with _named(path, "a LiteRT model"):
         with quietly():
             interpreter = Interpreter(str(path), num_threads=threads)
             interpreter.allocate_tensors()
         signatures = interpreter.get_signature_list()
-    except (ValueError, RuntimeError) as error:
-        raise PipelineError(f"{path} is not a LiteRT model: {error}: export it again") from None
     if signatures.get(SIGNATURE, {}).get("inputs") != [INPUT]:
         raise PipelineError(
             f"{path} takes features, not waveforms: choose models/export/model.tflite, or another file that"
             " takes waveforms"
         )
     runner = interpreter.get_signature_runner(SIGNATURE)
-    return lambda waveforms: np.copy(runner(**{INPUT: waveforms})[OUTPUT]), read_zipped_json(path, METADATA)
+    return lambda waveforms: np.copy(runner(**{INPUT: waveforms})[OUTPUT]), _zipped(path)
 
 
 def _onnx(path: Path, threads: int) -> tuple[Run, Any]:
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidProtobuf
 
+    check_file(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidArgument, InvalidProtobuf) as error:
-        raise PipelineError(f"{path} is not an ONNX model: {error}: export it again") from None
-    metadata = session.get_modelmeta().custom_metadata_map
-    return lambda waveforms: session.run([OUTPUT], {INPUT: waveforms})[0], json.loads(metadata[METADATA])
+    with _named(path, "an ONNX model"):
+        # Otherwise it prints some errors, and tries the same again.
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        metadata = session.get_modelmeta().custom_metadata_map
+    return lambda waveforms: session.run([OUTPUT], {INPUT: waveforms})[0], metadata.get(METADATA)
 
 
 def _saved_model(path: Path, threads: int) -> tuple[Run, Any]:
     del threads
-    metadata = json.loads((path / EXTRA / METADATA).read_text(encoding="utf-8"))
+    metadata = _text(path / EXTRA / METADATA)
+    Description.of(metadata, path)  # before TensorFlow is imported
     tf = _tensorflow()
-    with quietly():
-        loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures[SIGNATURE]
+    with _named(path, "a SavedModel"):
+        with quietly():
+            loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures[SIGNATURE]
 
     def run(waveforms: NDArray[np.float32], *, _owner: Any = loaded) -> NDArray[np.float32]:
         # A signature does not keep the model alive that it belongs to.
@@ -118,26 +136,50 @@ def _saved_model(path: Path, threads: int) -> tuple[Run, Any]:
 
 def _micro(path: Path, threads: int) -> tuple[Run, Any]:
     del threads
-    return micro.load(path), json.loads((path / METADATA).read_text(encoding="utf-8"))
+    with _named(path, "a model for micro-controllers"):
+        run = micro.load(path)
+    return run, _text(path / METADATA)
 
 
 def _keras(path: Path, threads: int) -> tuple[Run, Any]:
     del threads
-    metadata = Description.model_validate(read_zipped_json(path, METADATA))
+    metadata = Description.of(_zipped(path), path)
     tf = _tensorflow()
-    import keras
 
     from pipeline.features import Feature
 
     sound = metadata.audio
     layer = Feature.restore(metadata.feature.params).layer(sound.sample_rate, sound.samples)
-    network = keras.models.load_model(path)
+    network = kerasfile.load(path)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def probabilities(waveforms: Any) -> Any:
         return tf.nn.softmax(network(layer(waveforms), training=False))
 
     return lambda waveforms: np.asarray(probabilities(tf.constant(waveforms))), metadata.model_dump()
+
+
+@contextmanager
+def _named(path: Path, kind: str) -> Iterator[None]:
+    """Turn any error of a library that loads the model at `path` into one that names it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged model makes its library raise any kind of error
+        raise PipelineError(f"{path} is not {kind}: {first_line(error)}: export it again") from None
+
+
+def _zipped(path: Path) -> bytes | None:
+    """Return the description in the zip archive at `path`, or None if there is none."""
+    try:
+        return kerasfile.entry(path, METADATA)
+    except PipelineError:
+        return None
+
+
+def _text(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _tensorflow() -> Any:

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import params
-from pipeline.corpus import clips, recordings, tables
+from pipeline.corpus import clips, paths, recordings, tables
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
-from pipeline.corpus.clips import Clip, Naming, Origin
+from pipeline.corpus.clips import Clip, Naming, Origin, Reject
 from pipeline.corpus.headers import CUT_SHORT, Truncated
 from pipeline.errors import PipelineError, run
-from pipeline.files import read_csv, write_csv
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
 from pipeline.store.writer import Contents, Verdict, Work, write
@@ -46,8 +45,8 @@ def main() -> None:
     waveform = audio.model_dump(include=set(Sound.model_fields))
     previous = previous_run.store(WAVEFORMS.name, tables=[CLIPS.name, REJECTS.name])
     previous_clips = clips.read(previous.path.with_name(CLIPS.name)) if previous else []
-    previous_rejects = read_csv(previous.path.with_name(REJECTS.name)) if previous else []
-    lacking = {row["clip"]: row["reason"] for row in previous_rejects if row["taken"] == "yes"}
+    previous_rejects = clips.REJECTS.read(previous.path.with_name(REJECTS.name)) if previous else []
+    lacking = {reject.clip: reject.reason for reject in previous_rejects if reject.taken}
     if lacking and audio.truncated == "reject":
         previous = None  # it has rows of clips that are rejects now
     verdicts = write(
@@ -75,10 +74,10 @@ def main() -> None:
         if reason is None and recordings.piece(clip) is not None:
             reason = recordings.lacking(RAW / recordings.file(clip))
         if reason is not None:
-            rejects.append((clip, reason, "no" if verdict.rejected else "yes"))
+            rejects.append(Reject(clip, reason, taken=verdict.rejected is None))
     clips.write(CLIPS, good)
-    write_csv(REJECTS, ["clip", "reason", "taken"], rejects)
-    taken = [clip for clip, _, taken in rejects if taken == "yes"]
+    clips.REJECTS.write(REJECTS, rejects)
+    taken = [reject.clip for reject in rejects if reject.taken]
     if taken:
         print(
             f"{len(taken):,} of {len(good):,} clips are cut short, and are taken by params.yaml:"
@@ -90,7 +89,7 @@ def main() -> None:
 def _origins(naming: Naming) -> dict[str, Origin]:
     """Return what is known of each audio file, and print what the table leaves out."""
     ids = clips.find(RAW)
-    left_out = [row["path"] for row in read_csv(LEFT_OUT)]
+    left_out = [row.path for row in paths.LEFT_OUT.read(LEFT_OUT)]
     origins = clips.origins(ids, naming, partial(tables.read, TABLES), left_out)
     for line in clips.differences(origins, naming):
         print(line)

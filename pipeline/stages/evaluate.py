@@ -1,19 +1,19 @@
 """models/model.keras and the test clips → results: metrics, predictions, and the tables behind the plots."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import params
+from pipeline import kerasfile, params
 from pipeline.corpus import clips
-from pipeline.errors import run
-from pipeline.files import write_csv, write_json
+from pipeline.errors import PipelineError, run
 from pipeline.learning import evaluation, runtime, saving
 from pipeline.learning.batches import Subset, load_subset
-from pipeline.learning.evaluation import LabelScore
 from pipeline.learning.noise import SNRS
+from pipeline.records import again, read_json, write_json
+from pipeline.report import results
+from pipeline.report.results import InNoise, LabelScore, Layer, Log, Point, Prediction
 from pipeline.store.current import open_waveforms
 from pipeline.store.layout import Store
 
@@ -26,12 +26,15 @@ def main() -> None:
     feature = params.read("feature", str)
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
-    log = json.loads((RESULTS / "train/metrics.json").read_text(encoding="utf-8"))
-    speakers = {clip.clip: clip.speaker for clip in clips.read(Path("data/clips.csv"))}
-    runtime.start(seed=0, precision=saving.precision(MODEL))
-    import keras
-
-    model = keras.models.load_model(MODEL)
+    log = read_json(RESULTS / "train/metrics.json", Log)
+    recorded = clips.read(Path("data/clips.csv"), ids=waveforms.clips)
+    speakers = {clip.clip: clip.speaker for clip in recorded}
+    description = kerasfile.description(MODEL)
+    runtime.start(seed=0, precision=kerasfile.precision(MODEL))
+    model = kerasfile.load(MODEL)
+    problem = saving.misfit(model, description, test.store, test.labels)
+    if problem:
+        raise PipelineError(f"{MODEL} {problem}: {again(MODEL)}")
     probabilities = evaluation.predict(model, test)
     best = probabilities.argmax(axis=1)
     scores = evaluation.score(test.targets, probabilities)
@@ -43,39 +46,24 @@ def main() -> None:
         **({"noisy": float(np.mean(list(in_noise.values())))} if in_noise else {}),
         "low_95": interval["low"],
         "high_95": interval["high"],
-        "epoch": log["best"]["epoch"],
+        "epoch": log.best.epoch,
     }
     # NumPy's exp and log depend on the processor in the last digits.
     metrics = {name: round(value, 6) for name, value in metrics.items()}
     write_json(RESULTS / "metrics.json", metrics)
-    write_csv(
-        RESULTS / "labels.csv",
-        list(LabelScore._fields),
-        (
-            (row.label, f"{row.precision:.6f}", f"{row.recall:.6f}", f"{row.f1:.6f}", row.clips)
-            for row in evaluation.score_labels(test.targets, probabilities, test.labels)
-        ),
-    )
-    write_csv(
+    by_label = evaluation.score_labels(test.targets, probabilities, test.labels)
+    results.LABELS.write(RESULTS / "labels.csv", map(LabelScore._make, by_label))
+    results.PREDICTIONS.write(
         RESULTS / "predictions.csv",
-        ["clip", "truth", "prediction", "probability"],
         (
-            (clip, test.labels[truth], test.labels[guess], f"{row[guess]:.6f}")
+            Prediction(clip, test.labels[truth], test.labels[guess], row[guess])
             for clip, truth, guess, row in zip(test.clips, test.targets, best, probabilities, strict=True)
         ),
     )
     points = evaluation.precision_recall(test.targets, probabilities, test.labels)
-    write_csv(
-        RESULTS / "precision_recall.csv",
-        ["label", "recall", "precision"],
-        ((label, f"{recall:.6f}", f"{precision:.6f}") for label, recall, precision in points),
-    )
-    write_csv(
-        RESULTS / "noise.csv",
-        ["snr", "accuracy"],
-        ((snr, f"{accuracy:.6f}") for snr, accuracy in in_noise.items()),
-    )
-    write_csv(RESULTS / "layers.csv", ["layer", "kind", "output", "parameters"], evaluation.layers(model))
+    results.PRECISION_RECALL.write(RESULTS / "precision_recall.csv", map(Point._make, points))
+    results.NOISE.write(RESULTS / "noise.csv", map(InNoise._make, in_noise.items()))
+    results.LAYERS.write(RESULTS / "layers.csv", map(Layer._make, evaluation.layers(model)))
     print(
         f"test: accuracy {scores['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f} at 95 %),"
         f" macro F1 {scores['macro_f1']:.3f}, {scores['clips']} clips"

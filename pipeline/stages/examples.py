@@ -17,7 +17,7 @@ def main() -> None:
     settings = params.read("examples", examples.Examples)
     names = params.read("features", dict[str, Any])
     waveforms = open_current(Path("data/waveforms.h5"), None)
-    label_of = {clip.clip: clip.label for clip in clips.read(Path("data/clips.csv"))}
+    label_of = {clip.clip: clip.label for clip in clips.read(Path("data/clips.csv"), ids=waveforms.clips)}
     labels = [label_of[clip] for clip in waveforms.clips]
     features = [
         open_current(Path(f"data/features/{name}.h5"), name, same_clips_as=waveforms) for name in names

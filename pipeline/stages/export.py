@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import params
+from pipeline import kerasfile, params
 from pipeline.errors import PipelineError, run
 from pipeline.features import Feature, NoLayerError
-from pipeline.files import atomic_write, write_json
+from pipeline.files import atomic_write
 from pipeline.learning import evaluation, runtime, saving, timings
 from pipeline.learning.batches import Subset, load_subset
+from pipeline.records import again, write_json
 from pipeline.serving import formats, speed
 from pipeline.serving.description import Description
 from pipeline.serving.export import EXACT, PATHS, CannotConvertError, Export, Exporter, Format, size
@@ -38,17 +39,19 @@ def main() -> None:
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     test, train = load("test"), load("train")
     waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
-    description = Description.model_validate(saving.description(MODEL))
+    described = kerasfile.description(MODEL)
+    description = Description.of(described, MODEL, remedy=again(MODEL))
     results: dict[str, Any] = {}
     with atomic_write(FOLDER) as part:
         part.mkdir()
         description.write(part)
         if settings.formats:
-            precision = saving.precision(MODEL)
+            precision = kerasfile.precision(MODEL)
             runtime.start(seed=0, precision=precision)
-            import keras
-
-            network = keras.models.load_model(MODEL)
+            network = kerasfile.load(MODEL)
+            problem = saving.misfit(network, described, test.store, test.labels)
+            if problem:
+                raise PipelineError(f"{MODEL} {problem}: {again(MODEL)}")
             try:
                 exporter = _exporter(network, description, rows(waveforms), train, settings)
             except NoLayerError as error:

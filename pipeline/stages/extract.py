@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from pipeline import params
+from pipeline.corpus import paths
 from pipeline.corpus.archive import Unpacking, unpack
 from pipeline.errors import run
-from pipeline.files import write_csv
 
 
 def main() -> None:
     """Unpack the archive of the chosen data set. Print and list what is left out."""
     path = Path("data/archive", params.read("dataset", str))
     contents = unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
-    write_csv(Path("data/left_out.csv"), ["path"], ([name] for name in contents.left_out))
+    paths.LEFT_OUT.write(Path("data/left_out.csv"), map(paths.LeftOut, contents.left_out))
     if text := contents.left_out_text():
         print(text)
 

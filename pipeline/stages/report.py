@@ -5,8 +5,9 @@ from typing import Any
 
 from pipeline import params
 from pipeline.corpus import clips, members
+from pipeline.corpus.clips import Naming
 from pipeline.errors import run
-from pipeline.files import atomic_write, read_csv
+from pipeline.files import atomic_write
 from pipeline.report.page import Report, Run, page
 from pipeline.store.current import open_current
 from pipeline.store.layout import digests
@@ -39,12 +40,14 @@ def main() -> None:
         "report": settings.model_dump(),
     }
     waveforms = open_current(Path("data/waveforms.h5"), None)
+    recorded = clips.read(CLIPS, ids=waveforms.clips)
+    clips.check(CLIPS, recorded, params.read("clips", Naming))
     this_run = Run(
         params=shown,
-        clips=clips.read(CLIPS),
+        clips=recorded,
         clips_checksum=digests([CLIPS.read_bytes()])[0].tobytes().hex(),
-        members=members.read(Path("data/split.csv")),
-        rejects=read_csv(Path("data/rejects.csv")),
+        members=members.read(Path("data/split.csv"), ids=waveforms.clips),
+        rejects=clips.REJECTS.read(Path("data/rejects.csv")),
         waveforms=waveforms,
         feature=open_current(Path(f"data/features/{feature}.h5"), feature, same_clips_as=waveforms),
         results=Path("results"),

@@ -7,6 +7,9 @@ from pipeline.errors import PipelineError
 from pipeline.params import FILE, load, read
 from pipeline.store.layout import Store, describe
 
+# The keys of `audio` on which waveforms depend.
+WAVEFORM = ("sample_rate", "duration", "padding")
+
 
 def differences(store: Store, content: dict[str, Any], feature: str | None) -> list[str]:
     """Return one message for each way in which `store` differs from what params.yaml asks for.
@@ -32,8 +35,9 @@ def differences(store: Store, content: dict[str, Any], feature: str | None) -> l
         if not stored or not isinstance(current, dict):
             messages.append(f"{store.path} and {FILE} must both have {section}: run dvc repro")
             continue
-        # Waveforms depend on some keys of `audio`, a feature on every key of its section.
-        for key in stored if section == "audio" else {**stored, **current}:
+        # A feature depends on every key of its section.
+        needed = WAVEFORM if section == "audio" else current
+        for key in {**stored, **{key: value for key, value in current.items() if key in needed}}:
             before, after = stored.get(key, "none"), current.get(key, "none")
             if before != after:
                 messages.append(

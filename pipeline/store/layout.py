@@ -15,19 +15,28 @@ The same rows with the same parameters give the same bytes. The file does not sa
 order it was written.
 """
 
-import json
-from collections.abc import Iterable
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipeline.errors import PipelineError
+from pipeline.records import Name, Record, checked, not_a_file, parse_json
 
+# Kinds of messages in the header of an HDF5 object, a class of types, and how many pieces a header may have.
+ATTRIBUTE, CONTINUATION = 0x0C, 0x10
+VARIABLE_LENGTH = 9
+MAX_PIECES = 8
 DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f2"))
 
 # (clips, ...) float32 or float16.
@@ -64,8 +73,11 @@ def digests(items: Iterable[Any]) -> Digests:
 def describe(path: Path) -> Store:
     """Return the store at `path`, without reading its rows.
 
-    Raises PipelineError if it is not a store: it is not HDF5, is cut short, has a part missing, has parts
-    that do not fit together, or its rows are not contiguous.
+    A file may be damaged, or made by somebody else. So nothing is read that lies outside of it, and no more
+    than it has bytes.
+
+    Raises PipelineError if it is not a store: it is not a file of HDF5, is cut short, has a part missing, has
+    parts that do not fit together or are in other files, or its rows are not contiguous.
 
     >>> store = describe(Path("data/features/logmel.h5"))
     >>> store.shape, store.clips[0]
@@ -80,97 +92,186 @@ class _NotAStoreError(Exception):
     """Why a file is not a store."""
 
 
+class _Axis(Record):
+    kind: Literal["hertz", "mel", "cepstrum"]
+    low: float
+    high: float
+
+
+class _FrameTimes(Record):
+    first: float
+    step: float = Field(gt=0)
+
+
+class _Audio(Record):
+    sample_rate: int | None = Field(None, gt=0)
+    duration: float | None = Field(None, gt=0)
+
+
+class _Feature(Record):
+    name: Name
+    params: dict[str, Any] | None = None
+    scale: Literal["magnitude", "decibel"] | None = None
+    axis: _Axis | None = None
+    frame_times: _FrameTimes | None = None
+
+
+class _Params(Record):
+    """What is used of the attribute `params`. There may be more."""
+
+    audio: _Audio | None = None
+    feature: _Feature | None = None
+
+
 def _described(path: Path) -> Store:
-    if path.is_dir():
-        raise _NotAStoreError("it is a folder")
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run dvc repro, or dvc pull if you have a remote") from None
-    except OSError as error:
-        raise _NotAStoreError(error) from None
-    with file:
-        values = _dataset(file, "values")
-        params = _params(file)
-        clips = _text(_read(_dataset(file, "clip")), "clip")
-        checksums, sources = (_digests(_dataset(file, name), name) for name in ("checksum", "source"))
-        offset = _offset(values, path, rank=3 if "feature" in params else 2)
-        for name, entries in (("clip", len(clips)), ("checksum", len(checksums)), ("source", len(sources))):
-            if entries != values.shape[0]:
-                raise _NotAStoreError(f"{name} has {entries} entries, values {values.shape[0]} rows")
-        return Store(path, clips, params, tuple(values.shape), values.dtype, offset, checksums, sources)
+    kind = not_a_file(path)
+    if kind:
+        raise _NotAStoreError(f"it is {kind}")
+    with path.open("rb"):
+        size = path.stat().st_size  # what forbids to open it is no fault of the file
+    with _read("it"), h5py.File(path, "r") as file:
+        params = _params(path, h5py.h5o.get_info(file.id).addr, size)
+        values = _dataset(file, "values", size)
+        if values.dtype not in DTYPES:
+            expected = " or ".join(dtype.str for dtype in DTYPES)
+            raise _NotAStoreError(f"values must be {expected}, is {values.dtype.str}")
+        rank = 3 if "feature" in params else 2
+        if len(values.shape) != rank:
+            raise _NotAStoreError(f"values must have {rank} dimensions, has the shape {values.shape}")
+        if 0 in values.shape:
+            raise _NotAStoreError(f"values must not be empty, has the shape {values.shape}")
+        entries = {name: _dataset(file, name, size) for name in ("clip", "checksum", "source")}
+        for name, dataset in entries.items():
+            if dataset.shape != values.shape[:1]:
+                raise _NotAStoreError(
+                    f"{name} has {_count(dataset.shape)} entries, values {values.shape[0]} rows"
+                )
+        clips = _ids(entries.pop("clip"))
+        checksums, sources = (_digests(dataset, name) for name, dataset in entries.items())
+        offset = values.id.get_offset()
+        shape, dtype = tuple(values.shape), values.dtype
+    length = math.prod(shape[1:])
+    row = np.fromfile(path, dtype, length, offset=offset)
+    if len(row) < length or digests([row])[0] != checksums[0]:
+        raise _NotAStoreError(f"its first row, {clips[0]}, is not what was written")
+    return Store(path, clips, params, shape, dtype, offset, checksums, sources)
 
 
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+@contextmanager
+def _read(part: str) -> Iterator[None]:
+    """Turn what h5py raises for damaged files into one error that names the `part`."""
     try:
+        yield
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
+        raise _NotAStoreError(f"{part} cannot be read: {error}") from None
+
+
+def _dataset(file: h5py.File, name: str, size: int) -> h5py.Dataset:
+    """Return the dataset `name`, whose values are in one piece in the first `size` bytes of the file."""
+    with _read(name):
+        links = file.id.links  # to look up a name in `file` would follow a link into another file
+        if not links.exists(name.encode()):
+            raise _NotAStoreError(f"it has no {name}")
+        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise _NotAStoreError(f"{name} must be in the file, is a link")
         dataset = file[name]
-    except (KeyError, OSError, RuntimeError):  # h5py raises the last two for damaged metadata
-        raise _NotAStoreError(f"it has no {name}") from None
-    if not isinstance(dataset, h5py.Dataset):
-        raise _NotAStoreError(f"{name} must be a dataset, is a group")
+        if not isinstance(dataset, h5py.Dataset):
+            raise _NotAStoreError(f"{name} must be a dataset, is a {type(dataset).__name__}")
+        if dataset.shape is None:
+            raise _NotAStoreError(f"{name} has no values")
+        layout = dataset.id.get_create_plist().get_layout()
+        offset = dataset.id.get_offset()
+        if layout != h5py.h5d.CONTIGUOUS or dataset.external or offset is None:
+            raise _NotAStoreError(f"{name} must be contiguous and in the file")
+        end = offset + math.prod(dataset.shape) * dataset.dtype.itemsize
+    if end > size:
+        raise _NotAStoreError(f"it is cut short at byte {size}: {name} ends at {end}")
     return dataset
 
 
-def _read(dataset: h5py.Dataset) -> Any:
+def _count(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "no"
+
+
+def _params(path: Path, root: int, size: int) -> dict[str, Any]:
+    """Return the attribute `params` of the root group, which is at byte `root` of the file's `size` bytes."""
+    with _read("its attribute params"), path.open("rb") as file:
+        content = _Raw(file, size).text_attribute(root, b"params\0")
+    if content is None:
+        raise _NotAStoreError("it has no attribute params, or not one as this project stores it")
     try:
-        return dataset[:]
-    except (OSError, RuntimeError, ValueError) as error:  # what h5py raises for damage, or for a scalar
-        raise _NotAStoreError(f"{dataset.name} cannot be read: {error}") from None
-
-
-def _attribute(file: h5py.File, name: str) -> Any:
-    try:
-        return file.attrs[name]
-    except (KeyError, OSError, RuntimeError):
-        raise _NotAStoreError(f"it has no attribute {name}") from None
-
-
-def _params(file: h5py.File) -> dict[str, Any]:
-    try:
-        params = json.loads(_attribute(file, "params"))
-    except (TypeError, ValueError) as error:
-        raise _NotAStoreError(f"params is not JSON: {error}") from None
-    if not isinstance(params, dict):
-        raise _NotAStoreError(f"params must be an object, is {params!r}")
-    if "feature" in params:
-        feature = params["feature"]
-        name = feature.get("name") if isinstance(feature, dict) else None
-        if not isinstance(name, str):
-            raise _NotAStoreError(f"the feature's name must be text, is {name!r}")
+        params = parse_json(content, dict[str, Any], "params", remedy="-")
+        checked(params, _Params, "params", remedy="-")
+    except PipelineError as error:
+        raise _NotAStoreError(str(error).removesuffix(": -")) from None
     return params
 
 
-def _text(entries: Any, name: str) -> list[str]:
-    items = np.atleast_1d(entries).tolist()
+@dataclass(frozen=True)
+class _Raw:
+    """Reads an attribute without HDF5, which may hang on a damaged one, or allocate what the file claims.
+
+    The numbers in the docstrings are the sections of the HDF5 File Format Specification, version 3.
+    """
+
+    file: IO[bytes]
+    size: int  # of the file
+
+    def _at(self, start: int, length: int) -> bytes:
+        self.file.seek(start)
+        return self.file.read(min(length, self.size))
+
+    def text_attribute(self, root: int, name: bytes) -> bytes | None:
+        """Return the text of the attribute with this name, which ends with a NUL: IV.A.1.a, IV.A.2.m."""
+        version, length = struct.unpack("<B7xI", self._at(root, 12))
+        pieces = [(root + 16, length)] if version == 1 else []
+        for start, piece_length in pieces:
+            piece, position = self._at(start, piece_length), 0
+            while position + 8 <= len(piece):
+                kind, length = struct.unpack_from("<HH", piece, position)
+                message = piece[position + 8 : position + 8 + length]
+                position += 8 + length
+                if kind == CONTINUATION and len(pieces) < MAX_PIECES:
+                    pieces.append(struct.unpack_from("<QQ", message))
+                if kind == ATTRIBUTE and message[8 : 8 + len(name)] == name:
+                    parts = struct.unpack_from("<2xHHH", message)  # the lengths of name, type and space
+                    ends = list(accumulate((-(-part // 8) * 8 for part in parts), initial=8))
+                    if message[ends[1]] & 0x0F == VARIABLE_LENGTH:
+                        return self._heap_object(*struct.unpack_from("<IQI", message, ends[-1]))
+        return None
+
+    def _heap_object(self, length: int, address: int, index: int) -> bytes | None:
+        """Return an object of `length` bytes in the global heap: III.E."""
+        signature, total = struct.unpack("<4s4xQ", self._at(address, 16))
+        heap, position = self._at(address, total) if signature == b"GCOL" else b"", 16
+        while position + 16 <= len(heap):
+            number, used = struct.unpack_from("<H6xQ", heap, position)
+            if number == index:
+                content = heap[position + 16 : position + 16 + length]
+                return content if used == len(content) == length else None
+            position += 16 + -(-used // 8) * 8
+        return None
+
+
+def _ids(dataset: h5py.Dataset) -> list[str]:
+    if dataset.dtype.kind != "S":
+        raise _NotAStoreError(f"clip must be text of a fixed length, is {dataset.dtype.str}")
+    with _read("clip"):
+        entries = dataset[:].tolist()
     try:
-        return [item.decode() if isinstance(item, bytes) else _checked_text(item) for item in items]
-    except (TypeError, UnicodeDecodeError):
-        raise _NotAStoreError(f"{name} must be text in UTF-8") from None
-
-
-def _checked_text(item: object) -> str:
-    if not isinstance(item, str):
-        raise TypeError
-    return item
+        clips = [entry.decode("utf-8") for entry in entries]
+    except UnicodeDecodeError:
+        raise _NotAStoreError("clip must be text in UTF-8") from None
+    for before, clip in pairwise(clips):
+        if not before < clip:
+            problem = f"{clip!r} is there twice" if before == clip else f"{clip!r} comes after {before!r}"
+            raise _NotAStoreError(f"clip must have sorted ids, each once: {problem}")
+    return clips
 
 
 def _digests(dataset: h5py.Dataset, name: str) -> Digests:
     if dataset.dtype != np.dtype("V16"):
         raise _NotAStoreError(f"{name} must have 16 bytes for each row, has {dataset.dtype.str}")
-    entries: Digests = _read(dataset)
+    with _read(name):
+        entries: Digests = dataset[:]
     return entries
-
-
-def _offset(values: h5py.Dataset, path: Path, *, rank: int) -> int:
-    if values.dtype not in DTYPES:
-        expected = " or ".join(dtype.str for dtype in DTYPES)
-        raise _NotAStoreError(f"values must be {expected}, is {values.dtype.str}")
-    if len(values.shape) != rank:
-        raise _NotAStoreError(f"values must have {rank} dimensions, has the shape {values.shape}")
-    offset: int | None = values.id.get_offset()
-    if values.chunks is not None or offset is None:
-        raise _NotAStoreError(f"values must be contiguous, is in chunks of {values.chunks}")
-    size, end = path.stat().st_size, offset + int(np.prod(values.shape)) * values.dtype.itemsize
-    if size < end:
-        raise _NotAStoreError(f"it is cut short at byte {size} of {end}")
-    return offset

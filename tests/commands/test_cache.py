@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.commands import cache
+from pipeline.errors import PipelineError
 from tests import servers
 from tests.project import RAN, RESTORED, ROOT, Project
 from tests.servers import Remote
@@ -483,6 +485,28 @@ def _secrets(folder: Path) -> list[str]:
             config.read(path)
             found += [f"{name}: {key}" for part in config for key in config[part] if key in PRIVATE]
     return found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "dvc.lock: expected a valid dictionary"),
+        ("stages: [1]", "dvc.lock: stages: expected a valid dictionary"),
+        ("stages: {split: {deps: [{path: data/clips.csv}]}}", "dvc.lock: stages.split.deps.0.md5 is missing"),
+        ("stages: {split: }}", "dvc.lock is not YAML"),
+        ("stages: [", "dvc.lock is not YAML"),
+        ("\xff", "dvc.lock is not YAML"),
+    ],
+)
+def test_a_damaged_lock_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    """A dvc.lock that was cut or merged badly is named, with what to do."""
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_bytes(content.encode("latin-1"))
+    with pytest.raises(PipelineError, match=message) as error:
+        cache._check_lock()
+    assert "run git checkout dvc.lock" in str(error.value)
 
 
 def test_no_credential_is_in_the_repository() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import read_csv
 from tests import browser
-from tests.project import Project
+from tests.project import Project, read_csv
 
 COMPARE = (sys.executable, "-m", "pipeline", "compare")
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.commands import crossval
-from pipeline.files import read_csv
-from tests.project import Project
+from tests.project import Project, read_csv
 
 
 def test_mean_and_deviation_are_those_of_a_sample() -> None:

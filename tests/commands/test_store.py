@@ -26,7 +26,7 @@ AUDIO = {
     "max_rejects": 0,
     "truncated": "reject",
 }
-PARAMS = {"audio": {"sample_rate": 8000}, "feature": {"name": "x", "params": {"n": 3}}}
+PARAMS = {"audio": {"sample_rate": 8000, "duration": 1.0}, "feature": {"name": "x", "params": {"n": 3}}}
 
 
 @pytest.fixture

@@ -55,6 +55,27 @@ def test_without_a_run_the_message_says_what_to_do(folder: Path) -> None:
         summary.main([])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", "", "metrics.json is empty"),
+        ("metrics.json", "{}", "metrics.json: accuracy is missing"),
+        ("metrics.json", json.dumps({**SCORES, "loss": None}), "metrics.json: loss: expected a valid number"),
+        ("metrics.json", json.dumps({**SCORES, "loss": float("nan")}), "must have finite numbers, has NaN"),
+        ("export.json", "[]", "export.json: expected a valid dictionary"),
+        ("export.json", '{"onnx": "text"}', "export.json: expected .*only a reason, has onnx 'text'"),
+    ],
+)
+def test_damaged_scores_are_one_message(folder: Path, name: str, content: str, message: str) -> None:
+    """If somebody edited or cut a file, the command names it, and does not print half of the scores."""
+    (folder / "results").mkdir()
+    (folder / "results/metrics.json").write_text(json.dumps(SCORES))
+    (folder / "results" / name).write_text(content)
+    with pytest.raises(PipelineError, match=message) as error:
+        summary.main([])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.tensorflow
 def test_every_file_that_it_names_exists(finished: Path) -> None:
     """After a run, each path in the first column of the lower part is a file."""

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from pipeline.corpus import clips
 from pipeline.corpus.clips import Clip, Naming, Origin, Origins, Table
 from pipeline.errors import PipelineError
+from tests.corpus.make import make_clip
 from tests.project import ROOT
 
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))["clips"]
@@ -248,6 +249,70 @@ def test_clips_csv_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert clips.read(tmp_path / "clips.csv") == rows
     header = (tmp_path / "clips.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == "clip,label,speaker,given_split,sample_rate,samples,md5"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda text: text.replace("16000,16000", "16000,0"),
+            "line 2, column samples: expected greater than",
+        ),
+        (lambda text: text.replace(",16000", ",16k"), "line 2, column sample_rate: expected a valid integer"),
+        (
+            lambda text: text.replace("md5\n", "md5,x\n"),
+            "must have the columns clip,label,speaker,given_split",
+        ),
+        (lambda text: text[:-9], "is cut short"),
+        (lambda text: text[:-9] + "\n", "line 4, column md5: expected to match pattern"),
+        (lambda text: text.replace("no/2.wav,no", "no/2.wav,"), "line 3, column label: expected to have at"),
+        (lambda text: "".join(sorted(text.splitlines(keepends=True))[::-1]), "must have the columns"),
+    ],
+)
+def test_a_table_that_was_edited_by_hand_is_refused(
+    tmp_path: Path, edit: Callable[[str], str], message: str
+) -> None:
+    """The message has the place in clips.csv, what was found and what was expected."""
+    path = tmp_path / "clips.csv"
+    clips.write(path, [make_clip(clip) for clip in ("no/1.wav", "no/2.wav", "yes/1.wav")])
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(PipelineError, match=rf"clips\.csv.*{message}"):
+        clips.read(path)
+
+
+def test_a_table_of_other_clips_than_the_store_is_refused(tmp_path: Path) -> None:
+    """The message names a clip that only one of both has."""
+    path = tmp_path / "clips.csv"
+    clips.write(path, [make_clip("no/1.wav"), make_clip("yes/1.wav")])
+    assert len(clips.read(path, ids=["no/1.wav", "yes/1.wav"])) == 2
+    with pytest.raises(PipelineError, match=r"has 2 clips, and the store 1; yes/1\.wav is only in the table"):
+        clips.read(path, ids=["no/1.wav"])
+    with pytest.raises(PipelineError, match=r"and the store 3; zoo/1\.wav is only in the store"):
+        clips.read(path, ids=["no/1.wav", "yes/1.wav", "zoo/1.wav"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "yes"}, "the label of no/a_nohash_1.wav is 'yes', but 'no' by its path"),
+        ({"speaker": "b"}, "the speaker of no/a_nohash_1.wav is 'b', but 'a' by its path"),
+        ({"given_split": "test"}, "the split of no/a_nohash_1.wav is 'test', but '' by its path"),
+    ],
+)
+def test_a_label_unlike_its_folder_is_refused(change: dict[str, Any], message: str) -> None:
+    """Label, speaker and split of clips.csv are those of the paths. What a table says is not compared."""
+    good = [
+        make_clip("_background_noise_/rain.wav@3", speaker="_background_noise_/rain.wav"),
+        make_clip("no/a_nohash_1.wav", speaker="a"),
+        make_clip("no/x.wav"),
+    ]
+    path, naming = Path("clips.csv"), _naming()
+    clips.check(path, good, naming)
+    edited = [good[0], good[1]._replace(**change), good[2]]
+    with pytest.raises(PipelineError, match=message):
+        clips.check(path, edited, naming)
+    columns = {"path": "t.csv", "file": "f", "label": "l", "speaker": "s", "split": "p"}
+    clips.check(path, edited, _naming(table=columns))
 
 
 def test_lists_are_read_with_any_line_ends() -> None:

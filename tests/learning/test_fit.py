@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
+from pipeline import kerasfile
 from pipeline.errors import PipelineError
-from pipeline.learning import batches, fit, network, saving
+from pipeline.learning import batches, fit, network
 from pipeline.learning.batches import Subset
 from pipeline.learning.preparation import prepare
 from pipeline.learning.settings import Train
@@ -314,7 +315,7 @@ def test_half_precision_trains_and_returns_single(
     """
     argv = [sys.executable, "-c", code, str(tmp_path), precision]
     subprocess.run(argv, cwd=ROOT, env=fresh_environment(), check=True)
-    assert saving.precision(tmp_path / "model.keras") == precision
+    assert kerasfile.precision(tmp_path / "model.keras") == precision
 
 
 def test_a_feature_without_frame_times_is_augmented_in_frames(subsets: dict[str, Subset]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.learning.saving import description, precision, save
+from pipeline.kerasfile import description, precision
+from pipeline.learning.saving import save
 from tests.learning.make import MODELS, TRAIN, build, make_subsets
 
 pytestmark = pytest.mark.tensorflow

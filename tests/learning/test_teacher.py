@@ -200,7 +200,7 @@ def test_a_teacher_for_other_clips_is_an_error(
     other = _other_feature(subsets["train"], tmp_path)
     with pytest.raises(PipelineError, match=r"takes 12 x 40 .* returns 2 logits, expected 12 x 20.* and 2"):
         teacher.load(_settings(file), other)
-    clips = [f"{'abc'[number % 3]}/{number}" for number in range(120)]
+    clips = [f"{'abc'[number // 40]}/{number:03}" for number in range(120)]
     make_store(tmp_path / "three.h5", make_rows(), clips=clips, params=PARAMS)
     three = subset_of(describe(tmp_path / "three.h5"))
     with pytest.raises(PipelineError, match=r"returns 2 logits, expected 12 x 40.* and 3, the number of"):
@@ -210,7 +210,7 @@ def test_a_teacher_for_other_clips_is_an_error(
 def test_a_teachers_feature_of_other_clips_is_an_error(file: Path, tmp_path: Path) -> None:
     """The message names both stores."""
     train = make_subsets(tmp_path)["train"]
-    make_store(tmp_path / "mfcc.h5", make_rows(), clips=[f"no/other {number}" for number in range(120)])
+    make_store(tmp_path / "mfcc.h5", make_rows(), clips=[f"no/other {number:03}" for number in range(120)])
     with pytest.raises(PipelineError, match=r"mfcc\.h5 and .*x\.h5 contain different clips"):
         teacher.load(_settings(file, teacher_feature="mfcc"), train)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.learning import timings
 
 
@@ -26,6 +27,19 @@ def test_without_a_training_there_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     """If nothing was trained yet, there are no times."""
     monkeypatch.chdir(tmp_path)
     assert timings.seconds() == {}
+
+
+def test_times_that_were_edited_by_hand_are_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has the line and the column, and says that the file may be deleted."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.keras").write_bytes(b"one")
+    timings.note(Path("model.keras"), 1.5)
+    with Path("logs/trainings.csv").open("a") as file:
+        file.write("x,nan\n")
+    with pytest.raises(PipelineError, match=r"trainings\.csv, line 3, column model_md5: .* or delete it"):
+        timings.seconds()
 
 
 def test_the_latest_speeds_of_an_export_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.files import read_csv
 from pipeline.report import examples
 from pipeline.report.examples import Examples
 from pipeline.store.layout import describe
 from pipeline.store.reader import rows
+from tests.project import read_csv
 
 
 def test_one_clip_of_each_label_is_chosen_by_seed() -> None:

@@ -1,19 +1,26 @@
 """The report: its content, its reproducibility, and how a browser shows it."""
 
 import html
+import io
 import json
 import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 from selenium.webdriver.common.by import By
 
-from pipeline.files import read_csv
+from pipeline.corpus import clips
+from pipeline.corpus.clips import Reject
+from pipeline.errors import PipelineError
+from pipeline.stages import report
 from tests import browser
-from tests.project import Project
+from tests.project import Project, read_csv
 
 pytestmark = pytest.mark.tensorflow
 
@@ -25,14 +32,26 @@ def page(finished: Path) -> Path:
 
 
 @pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data and results of a finished run, in the current folder."""
+    for name in ("data", "results"):
+        shutil.copytree(
+            finished / name, tmp_path / name, ignore=shutil.ignore_patterns("raw", "archive", "kept")
+        )
+    shutil.copy(finished / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Project:
     """A copy of the finished run in another folder."""
     return Project(tmp_path / "elsewhere" / "project", copied=finished)
 
 
 def _text(page: Path) -> str:
-    """Return the page's words without its pictures, separated by single blanks."""
-    content = re.sub(r"<(style|svg)\b.*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    """Return the page's words, separated by single blanks."""
+    content = re.sub(r"<style\b.*?</style>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
 
 
@@ -60,6 +79,104 @@ def test_the_page_needs_nothing_but_itself(page: Path) -> None:
     }
     assert all((one or two).startswith(("data:", "#")) for one, two in addresses)
     assert "@import" not in content
+
+
+def test_a_script_in_a_picture_or_a_name_does_not_run(folder: Path) -> None:
+    """A picture of somebody else is embedded as an image, and every name is escaped.
+
+    The page's policy forbids scripts, whatever else is in it.
+    """
+    picture = folder / "results/examples/0.svg"
+    evil = "<script>document.title = 'evil'</script>"
+    picture.write_text(
+        picture.read_text(encoding="utf-8").replace("</svg>", f"{evil}</svg>"), encoding="utf-8"
+    )
+    name = 'go/"><img src=x onerror="alert(1)">.wav'
+    rejects = folder / "data/rejects.csv"
+    clips.REJECTS.write(rejects, [Reject(name, "javascript:alert(1) <script>", taken=False)])
+    report.main()
+    content = (folder / "results/report.html").read_text(encoding="utf-8")
+    assert "<script" not in content
+    assert "<svg" not in content
+    assert "onerror=" not in re.sub(r"&#34;&gt;&lt;img src=x onerror=&#34;", "", content)
+    assert html.escape(name).replace("&quot;", "&#34;") in content
+    assert "default-src 'none'" in content
+    addresses = re.findall(r'\bsrc="([^"]{30})', content)
+    assert {address.partition(",")[0].partition(";")[0] for address in addresses} == {
+        "data:image/svg+xml",
+        "data:audio/flac",
+    }
+    with browser.opened(folder / "results/report.html", width=1400, dark=False) as driver:
+        assert "evil" not in driver.title
+        assert driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+DAMAGES = [
+    ("results/metrics.json", lambda _: "", "metrics.json is empty"),
+    ("results/metrics.json", lambda text: text[:-9], "metrics.json is not JSON"),
+    (
+        "results/metrics.json",
+        lambda text: re.sub(r"0\.\d+", "NaN", text),
+        "must have finite numbers, has NaN",
+    ),
+    ("results/metrics.json", lambda text: text.replace("macro", "micro"), "macro_f1 is missing"),
+    ("results/metrics.json", lambda text: text.replace('"clips": 3', '"clips": 4'), "is of another run or"),
+    ("results/metrics.json", lambda text: text.replace('"epoch": 1', '"epoch": 2'), "has the best epoch 1"),
+    ("results/predictions.csv", lambda text: text.partition("\n")[0] + "\n", "predictions.csv has no rows"),
+    ("results/predictions.csv", lambda text: text[:-3], "predictions.csv is cut short"),
+    ("results/predictions.csv", lambda text: text.replace(",0.", ",nan0."), "column probability: expected"),
+    ("results/predictions.csv", lambda text: text.replace("go/", "no/"), "predictions.csv is of another run"),
+    ("results/labels.csv", lambda text: text.replace("go,", "no,"), "labels.csv is of another run"),
+    ("results/layers.csv", lambda _: "", "layers.csv is empty"),
+    (
+        "results/noise.csv",
+        lambda text: text.replace("20,0.", "20,0.9"),
+        "noise.csv and metrics.json are of diff",
+    ),
+    ("results/noise.csv", lambda _: "snr,accuracy\n", "noise.csv and metrics.json are of different runs"),
+    (
+        "results/export.json",
+        lambda _: '{"onnx": {"accuracy": 1.0}}',
+        "must have accuracy, max_difference and",
+    ),
+    ("results/train/metrics.json", lambda _: "{}", "train/metrics.json: best is missing"),
+    ("results/train/plots/metrics/val/loss.tsv", lambda text: text[:10], "has no rows"),
+    (
+        "results/train/plots/metrics/val/loss.tsv",
+        lambda _: "step\tloss\n1\tnan\n",
+        "column loss: expected a fin",
+    ),
+    ("results/examples/index.json", lambda _: '{"clips": [], "features": {}}', "index.json: clips: expected"),
+    ("results/examples/index.json", lambda text: text.replace('"go"', '"no"'), "has other clips than one of"),
+    (
+        "results/examples/index.json",
+        lambda text: text.replace('"stft"', '"../stft"', 1),
+        "features.0: expected",
+    ),
+    ("results/examples/0.svg", lambda text: text[: len(text) // 2], "0.svg is not an SVG picture"),
+    ("data/clips.csv", lambda text: text.replace("wav,go,", "wav,no,", 1), "is 'no', but 'go' by its path"),
+    ("data/split.csv", lambda text: text.replace("test", "tset"), "column split: expected to match pattern"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_a_damaged_result_is_one_message(
+    folder: Path, name: str, damage: Callable[[str], str], message: str
+) -> None:
+    """The report names the file, and writes no page. A missing file is named too."""
+    path = folder / name
+    (folder / "results/report.html").unlink()
+    old = path.read_text(encoding="utf-8")
+    path.write_text(damage(old), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != old
+    with pytest.raises(PipelineError, match=message) as error:
+        report.main()
+    assert "\n" not in str(error.value)
+    assert "dvc checkout" in str(error.value)
+    path.unlink()
+    with pytest.raises(PipelineError, match=rf"{re.escape(name)} is missing: run dvc repro"):
+        report.main()
+    assert not (folder / "results/report.html").exists()
 
 
 def test_counts_are_those_of_the_tables(page: Path, finished: Path) -> None:
@@ -115,7 +232,7 @@ def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
     Clips that are cut short, but taken, are in a table of their own.
     """
     rejects = project.path / "data" / "rejects.csv"
-    rejected, taken = 'go/<b>1.wav,"Format, not recognised",no\n', "go/2.wav,is cut short,yes\n"
+    rejected, taken = 'go/<b>1.wav,"Format, not recognised",0\n', "go/2.wav,is cut short,1\n"
     rejects.write_text(f"clip,reason,taken\n{rejected}{taken}", encoding="utf-8")
     project.run(sys.executable, "-m", "pipeline.stages.report")
     text = _text(project.path / "results" / "report.html")
@@ -197,27 +314,31 @@ def test_a_browser_shows_and_plays_it(page: Path, finished: Path, width: int, da
     each word has enough contrast.
     """
     with browser.opened(page, width=width, dark=dark) as driver:
-        clips = json.loads((finished / "results/examples/index.json").read_text())["clips"]
+        index = json.loads((finished / "results/examples/index.json").read_text())
         shown = len(read_csv(finished / "results/predictions.csv"))
         players = browser.durations(driver)
-        assert len(players) == sum(1 + len(example["audible"]) for example in clips) + shown
+        assert len(players) == sum(1 + len(example["audible"]) for example in index["clips"]) + shown
         assert players == pytest.approx([1.0] * len(players), abs=1e-4)
-        sizes = [picture.size for picture in driver.find_elements(By.CSS_SELECTOR, "figure > svg")]
-        assert len(sizes) >= sum(1 + len(example["features"]) for example in clips) + 4 + shown
+        pictures = driver.find_elements(By.CSS_SELECTOR, "figure > img")
+        sizes = [picture.size for picture in pictures]
+        assert len(sizes) >= sum(1 + len(example["features"]) for example in index["clips"]) + 4 + shown
         assert all(size["width"] > 200 and size["height"] > 100 for size in sizes)
         decoded = driver.execute_async_script(
             """
             const done = arguments[0];
-            Promise.all([...document.querySelectorAll("svg image")].map(async each => {
-                const image = new Image();
-                image.src = each.getAttribute("xlink:href");
+            Promise.all([...document.querySelectorAll("figure > img")].map(async image => {
                 await image.decode();
                 return image.naturalWidth;
             })).then(done);
             """
         )
-        assert len(decoded) >= sum(len(example["features"]) for example in clips)
-        assert min(decoded) > 0
+        assert len(decoded) == len(sizes)
+        assert min(decoded) > 200
+        # The text of a picture is dark on a light page, and light on a dark one.
+        screenshot = imread(io.BytesIO(pictures[0].screenshot_as_png))
+        shown = (255 * screenshot[..., :3].mean(axis=2)).astype(int)
+        assert (np.bincount(shown.ravel()).argmax() < 60) == dark  # the paper
+        assert (shown.max() > 200) if dark else (shown.min() < 60)
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, re.findall(r"\d+", background))) < 60) == dark

@@ -1,7 +1,11 @@
 """Recordings and waveforms, classified by models of every format."""
 
+import json
+import random
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from pipeline.corpus.audio import Undecodable, decode
 from pipeline.errors import PipelineError
 from pipeline.serving import Predictor
 from pipeline.serving.export import PATHS
+from tests.damage import flipped
 from tests.learning.make import MODELS
 from tests.project import Record
 from tests.serving import make
@@ -174,3 +179,48 @@ def test_a_model_without_a_description_or_a_front_end_is_an_error(folder: Path, 
         Predictor(folder / "micro" / "network.tflite")
     with pytest.raises(PipelineError, match="does not say what its labels"):
         Predictor(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model_int8.tflite", "model.onnx", "micro", "model.keras"])
+def test_a_damaged_export_is_one_message_or_predicts(folder: Path, tmp_path: Path, name: str) -> None:
+    """Of 25 damaged files, each is one message when it is loaded or run, or gives probabilities."""
+    file = tmp_path / name
+    if name == "micro":
+        shutil.copytree(folder / name, file)
+        file /= "network.tflite"
+    content = (folder / file.relative_to(tmp_path)).read_bytes()
+    refused = 0
+    for seed in range(25):
+        generator = random.Random(seed)  # noqa: S311
+        cut = content[: generator.randrange(len(content))]
+        file.write_bytes(generator.choice((cut, flipped(content, generator, range(len(content))))))
+        try:
+            probabilities = Predictor(tmp_path / name)(make.waveforms()[:2])
+        except PipelineError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert probabilities.shape == (2, 3)
+    assert refused > 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["a", "b", "c", "d"]}, r"returns probabilities of the shape \(1, 3\), expected \(1, 4\)"),
+        (
+            {"audio": {**make.AUDIO, "duration": 0.4}},
+            "fails on waveforms of 6400 samples, which it says that",
+        ),
+    ],
+)
+def test_an_export_that_is_not_what_it_says_is_an_error(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    """A model that says that it has other labels, or takes other sound, is refused when it is run."""
+    shutil.copytree(folder / "micro", tmp_path / "micro")
+    described = tmp_path / "micro/metadata.json"
+    described.write_text(json.dumps({**json.loads(described.read_text()), **changes}))
+    predictor = Predictor(tmp_path / "micro")
+    with pytest.raises(PipelineError, match=message):
+        predictor(np.zeros((1, predictor.description.audio.samples), np.float32))

@@ -12,13 +12,12 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.features.logmel import LogMel
-from pipeline.files import read_csv
 from pipeline.learning.batches import Subset
 from pipeline.serving.export import PATHS, Export, Format
 from pipeline.stages.export import Trained, _compared
 from pipeline.store.layout import describe
 from tests.learning.make import MODELS, PARAMS, subset_of
-from tests.project import Project
+from tests.project import Project, read_csv
 from tests.serving import make
 from tests.store.make import make_store
 

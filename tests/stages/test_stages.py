@@ -23,12 +23,12 @@ import soundfile
 from ruamel.yaml import YAML
 
 from pipeline.corpus import tables
-from pipeline.files import read_csv, write_csv
+from pipeline.corpus.paths import LEFT_OUT, LeftOut
 from pipeline.store import previous
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
 from pipeline.store.reader import rows
-from tests.project import ROOT
+from tests.project import ROOT, read_csv
 
 STAGES = ("decode", "split", "featurize stft", "featurize logmel", "featurize mfcc")
 BACKENDS = ("threading", "loky")
@@ -50,7 +50,7 @@ class Folder:
 
     def leave_out(self, names: list[str]) -> None:
         """Write data/left_out.csv, as `extract` does."""
-        write_csv(self.path / "data/left_out.csv", ["path"], ([name] for name in names))
+        LEFT_OUT.write(self.path / "data/left_out.csv", map(LeftOut, names))
 
     def run(self, stage: str, *, jobs: int = 2, **environment: str) -> None:
         """Run the `main` of a stage in the folder."""
@@ -373,7 +373,7 @@ def test_clips_that_are_cut_short_are_rejects_or_taken_and_counted(
         folder.run("decode")
         rejects = read_csv(folder.path / "data/rejects.csv")
         assert [row["clip"] for row in rejects] == expected
-        assert all(row["taken"] == "yes" and "is cut short" in row["reason"] for row in rejects)
+        assert all(row["taken"] == "1" and "is cut short" in row["reason"] for row in rejects)
         printed = capsys.readouterr().out
         assert "4 of 153 clips are cut short, and are taken by params.yaml: audio.truncated" in printed
         assert ("153 copied, 0 to compute" in printed) == bool(copied)
@@ -381,7 +381,7 @@ def test_clips_that_are_cut_short_are_rejects_or_taken_and_counted(
     folder.run("decode")
     assert "copied" not in capsys.readouterr().out
     rejects = read_csv(folder.path / "data/rejects.csv")
-    assert [(row["clip"], row["taken"]) for row in rejects] == [(expected[0], "no"), (expected[3], "no")]
+    assert [(row["clip"], row["taken"]) for row in rejects] == [(expected[0], "0"), (expected[3], "0")]
     assert describe(folder.path / "data/waveforms.h5").shape[0] == 149
 
 

@@ -233,6 +233,10 @@ def _flip(store: layout.Store, row: int) -> None:
         ({"features": {"x": {}}}, ["was made with features.x.n 3, params.yaml has none"]),
         ({"features": {"y": {"n": 3}}}, ["and params.yaml must both have features.x"]),
         (
+            {"audio": {"sample_rate": 8000, "duration": 1.0}},
+            ["was made with audio.duration none, params.yaml has 1.0"],
+        ),
+        (
             {"audio": {"sample_rate": 1}, "features": {"x": {"n": 4}}},
             [
                 "was made with audio.sample_rate 8000, params.yaml has 1",
@@ -319,9 +323,12 @@ def _replace(file: h5py.File, name: str, data: Any, **more: Any) -> None:
         (lambda file: file.attrs.__setitem__("params", "[]"), "is not a store"),
         (
             lambda file: file.attrs.__setitem__("params", '{"feature": {}}'),
-            "is not a store: the feature's name",
+            "params: feature.name is missing",
         ),
-        (lambda file: file.attrs.__setitem__("params", '{"feature": {"name": 1}}'), "name must be text"),
+        (
+            lambda file: file.attrs.__setitem__("params", '{"feature": {"name": 1}}'),
+            "params: feature.name: expected a valid string, found 1",
+        ),
         (lambda file: file.__delitem__("clip"), "is not a store: .*clip"),
         (lambda file: file.__delitem__("values"), "is not a store: it has no values"),
         (lambda file: file.move("values", "group/values"), "is not a store: it has no values"),

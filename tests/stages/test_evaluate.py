@@ -1,0 +1,119 @@
+"""The stage `evaluate` on models and tables that are not those of this run."""
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.stages import evaluate, export
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data, models and results of a finished run, in the current folder."""
+    ignored = shutil.ignore_patterns("raw", "archive", "kept", "examples")
+    for name in ("data", "models", "results"):
+        shutil.copytree(finished / name, tmp_path / name, ignore=ignored)
+    shutil.copy(finished / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _edit(name: str, change: Callable[[str], str]) -> Callable[[], None]:
+    def edit() -> None:
+        path = Path(name)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(change(text), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != text
+
+    return edit
+
+
+def _describe(**changes: Any) -> Callable[[], None]:
+    """Let the model say something else of itself."""
+
+    def edit() -> None:
+        path, out = Path("models/model.keras"), io.BytesIO()
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+            for name in old.namelist():
+                content = old.read(name)
+                if name == "metadata.json":
+                    content = json.dumps({**json.loads(content), **changes}).encode()
+                new.writestr(name, content)
+        path.write_bytes(out.getvalue())
+
+    return edit
+
+
+def _predict_another_shape() -> None:
+    import keras
+
+    inputs = keras.Input((12, 25))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save("models/model.keras")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda: Path("models/model.keras").write_bytes(b""),
+            "Keras cannot load models/model.keras: File is not",
+        ),
+        (lambda: Path("models/model.keras").unlink(), "models/model.keras is missing: run dvc repro"),
+        (
+            _describe(labels=["a", "b", "c"]),
+            "model.keras was trained on the labels a, b, c, expected go, stop,",
+        ),
+        (
+            _describe(feature={"params": {}}),
+            "model.keras was trained on a feature with {}, data/features/stft",
+        ),
+        (
+            _predict_another_shape,
+            "model.keras takes 12 x 25 .* expected 122 x 257, the shape of data/features",
+        ),
+        (_edit("results/train/metrics.json", lambda _: "{}"), "train/metrics.json: best is missing"),
+        (_edit("data/clips.csv", lambda text: text[:-20]), "data/clips.csv is cut short"),
+        (
+            _edit("data/clips.csv", lambda text: re.sub(r"\nyes/.*", "", text, count=1)),
+            "data/clips.csv has 53 clips, and the store 54; yes/.* is only in the store",
+        ),
+        (_edit("data/split.csv", lambda text: text.replace("test", "tset", 1)), "column split: expected"),
+        (
+            _edit("data/split.csv", lambda text: text.replace(",yes,test", ",yess,test", 1)),
+            "the label 'yes' has clips in train and val, expected one or more in",
+        ),
+    ],
+)
+def test_what_is_not_of_this_run_is_one_message(
+    folder: Path, damage: Callable[[], None], message: str
+) -> None:
+    """The message names the file and says what to do. The scores stay as they were."""
+    scores = folder / "results/metrics.json"
+    before = scores.read_bytes()
+    damage()
+    with pytest.raises(PipelineError, match=message) as error:
+        evaluate.main()
+    assert "\n" not in str(error.value)
+    assert "run dvc" in str(error.value)
+    assert scores.read_bytes() == before
+
+
+def test_a_model_that_does_not_describe_itself_is_not_exported(folder: Path) -> None:
+    """Without its labels and its sample rate, an exported model would be of no use."""
+    del folder
+    _describe(audio=7)()
+    with pytest.raises(
+        PipelineError, match=r"model\.keras does not say what its labels and .*: run dvc check"
+    ):
+        export.main()

@@ -36,8 +36,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 _delete(path)
             part.replace(path)
         except OSError as error:
-            is_temporary = str(error.filename).startswith(str(folder))
-            if is_temporary or error.errno in NO_ROOM:  # errors about an open file have no name
+            name = str(error.filename or "")
+            if name.startswith(str(part)):
+                error.filename = f"{path}{name.removeprefix(str(part))}"
+            elif error.errno in NO_ROOM and not name:  # it is about an open file
                 error.filename = str(path)
             raise
 

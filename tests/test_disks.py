@@ -138,7 +138,7 @@ def _obey_permissions() -> None:
         ("extract", "params.yaml", 0),
         ("extract", "data/archive/demo", 0),
         ("extract", "data", 0o555),
-        ("decode", "data/tables.zip", 0),
+        ("decode", "data/left_out.csv", 0),
         ("decode", "data/raw", 0),
         ("decode", "data/raw/go", 0),
         ("decode", "data", 0o555),

@@ -26,7 +26,8 @@ AUDIO = {
     "max_rejects": 0,
     "truncated": "reject",
 }
-PARAMS = {"audio": {"sample_rate": 8000, "duration": 1.0}, "feature": {"name": "x", "params": {"n": 3}}}
+WAVEFORM = {"sample_rate": 8000, "duration": 1.0, "padding": "edge"}
+PARAMS = {"audio": WAVEFORM, "feature": {"name": "x", "params": {"n": 3}}}
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_each_problem_is_named(folder: Path, damage: Callable[[Path], None], mes
 
 def test_waveforms_are_compared_with_their_files(folder: Path) -> None:
     """A waveform whose file has changed or is missing is named."""
-    raw, audio = folder / "data/raw", {"audio": {"sample_rate": 8000, "duration": 1.0}}
+    raw, audio = folder / "data/raw", {"audio": WAVEFORM}
     make_store(folder / "waveforms.h5", VALUES[:, 0], clips=CLIPS, params=audio)
     for row, clip in enumerate(CLIPS):
         (raw / clip).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +172,7 @@ def test_pieces_of_a_recording_that_is_cut_short_are_compared_as_they_were_made(
     pieces = recordings.pieces(folder / "data/raw", "no/tap.wav", 1.0, "accept")
     contents = [recordings.content(folder / "data/raw", piece, 1.0, "accept") for piece in pieces]
     clips.write(folder / "data/clips.csv", [make_clip(piece) for piece in pieces])
-    audio = {"audio": {"sample_rate": 8000, "duration": 1.0}}
+    audio = {"audio": WAVEFORM}
     make_store(folder / "waveforms.h5", VALUES[: len(pieces), 0], clips=pieces, params=audio)
     with h5py.File(folder / "waveforms.h5", "r+") as store:
         store["source"][:] = digests(contents)

@@ -12,9 +12,9 @@ The map of the code. Each floor imports only from the floors below it.
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
                    score_figures, results, html, templates/
 
-    corpus/        recordings → clips: download, archive, containers, space, paths, tables, demo, headers,
-                   stream, audio, recordings, clips, task, splits, members
-    store/         one HDF5 file per array: layout, writer, reader, previous, current
+    corpus/        recordings → clips: download, archive, containers, paths, tables, demo, headers, stream,
+                   audio, recordings, clips, task, splits, members
+    store/         one HDF5 file per array: layout, writer, capacity, reader, previous, current
     features/      one file per feature: waveforms → (clips, frames, bins)
     models/        one file per model: (frames, bins) → logits
 
@@ -23,6 +23,7 @@ The map of the code. Each floor imports only from the floors below it.
     files.py       files that are whole or absent
     records.py     tables and JSON whose content has declared types
     kerasfile.py   trained models, read from .keras files
+    needs.py       whether disk and memory are large enough, before work starts
     progress.py    a progress bar on a terminal, lines in a log
     errors.py      errors that the user can correct
 """

@@ -44,6 +44,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give `path` to an OSError in the block that is about a full disk.
+
+    Such errors name no file, or the one that was copied.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            error.filename = str(path)
+        raise
+
+
 def _unfinished(path: Path) -> Path:
     """Return the folder .unfinished for `path`, whose parent exists. They are on the same file system."""
     in_project = DATA.is_dir() and path.absolute().is_relative_to(Path.cwd())

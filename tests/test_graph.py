@@ -24,7 +24,16 @@ FLOORS = (
     ("commands", "stages"),
     ("learning", "serving", "report"),
     ("corpus", "store", "features", "models"),
-    ("params.py", "parallel.py", "files.py", "records.py", "kerasfile.py", "progress.py", "errors.py"),
+    (
+        "params.py",
+        "parallel.py",
+        "files.py",
+        "records.py",
+        "kerasfile.py",
+        "needs.py",
+        "progress.py",
+        "errors.py",
+    ),
 )
 
 

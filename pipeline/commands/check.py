@@ -21,7 +21,19 @@ from pipeline.files import delete_abandoned
 from pipeline.learning import noise, teacher
 from pipeline.learning.settings import Train
 from pipeline.models import Model
-from pipeline.params import FILE, check, check_plugin, load, project, unknown
+from pipeline.params import (
+    FILE,
+    Name,
+    check,
+    check_plugin,
+    listed,
+    load,
+    name_problem,
+    path_of,
+    project,
+    shown,
+    unknown,
+)
 from pipeline.report.examples import Examples
 from pipeline.report.page import Report
 from pipeline.serving.export import Export
@@ -39,6 +51,8 @@ SECTIONS: dict[str, Any] = {
 }
 # A choice is the name of a section in a group.
 CHOICES = {"dataset": "datasets", "feature": "features", "model": "models"}
+# So many are printed.
+MAX_PROBLEMS = 100
 PLUGINS: dict[str, Any] = {"features": Feature, "models": Model}
 
 
@@ -55,7 +69,8 @@ def main(arguments: Sequence[str]) -> None:
     params = load()
     problems = problems_in(params)
     if problems:
-        raise PipelineError("\n".join(problems))
+        more = [f"and {len(problems) - MAX_PROBLEMS:,} more"] if len(problems) > MAX_PROBLEMS else []
+        raise PipelineError("\n".join([*problems[:MAX_PROBLEMS], *more]))
     if show_clips:
         print_clips(params)
         return
@@ -141,7 +156,7 @@ def _split_in_archive(
 def problems_in(params: dict[str, Any]) -> list[str]:
     """Return one line for each problem in `params`, the content of params.yaml."""
     known = [*CHOICES, *CHOICES.values(), *SECTIONS]
-    problems = [f"{FILE}: {unknown(key, key, known)}" for key in params if key not in known]
+    problems = [f"{FILE}: {unknown(path_of('', key), key, known)}" for key in params if key not in known]
     for key, kind in SECTIONS.items():
         problems += check(params, key, kind)[1]
     for choice, group in CHOICES.items():
@@ -150,16 +165,16 @@ def problems_in(params: dict[str, Any]) -> list[str]:
 
 
 def _problems_in_group(params: dict[str, Any], choice: str, group: str) -> list[str]:
-    sections, problems = check(params, group, dict[str, Any])
+    sections, problems = check(params, group, dict[Any, Any])
     if sections is None:
         return problems
-    chosen, problems = check(params, choice, str)
+    chosen, problems = check(params, choice, Name)
     if chosen is not None and chosen not in sections:
-        problems.append(f"{FILE}: {choice} must be one of {', '.join(sections)}, is {chosen!r}")
+        problems.append(f"{FILE}: {choice} must be one of {listed(sections)}, is {shown(chosen)}")
     for name in sections:
         key = f"{group}.{name}"
-        if "." in name:
-            problems.append(f"{FILE}: {key} must not have a dot in its name: DVC reads it as a path")
+        if wrong := name_problem(name):
+            problems.append(f"{FILE}: {path_of(group, name)} {wrong}")
         elif group in PLUGINS:
             problems += check_plugin(params, key, PLUGINS[group])[1]
         else:
@@ -189,8 +204,8 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
     train = settings[name]
     used = train and train.teacher_feature
     if used is not None and used not in params["features"]:
-        known = ", ".join(params["features"])
-        problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {used!r}")
+        known = listed(params["features"])
+        problems.append(f"{FILE}: train.teacher_feature must be null or one of {known}, is {shown(used)}")
     if train is not None:
         problems += _problems_of_files(train)
         noisy = train.augment.noise.changes_waveforms
@@ -221,6 +236,8 @@ def _problems_of_files(train: Train) -> list[str]:
     ):
         try:
             find()
+        except OSError as error:
+            problems.append(f"{FILE}: {shown(path)} cannot be read: {error.strerror}: correct it")
         except PipelineError as error:
             # A teammate without the file can still download what was trained with it.
             missing = path is not None and not (project() / path).exists()

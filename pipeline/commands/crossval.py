@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     num_folds = options.parse_args(arguments).folds
     if num_folds < 3:
         raise PipelineError(f"--folds must be at least 3 (train, val, test), is {num_folds}")
-    feature, name = params.read("feature", str), params.read("model", str)
+    feature, name = params.read("feature", params.Name), params.read("model", params.Name)
     model = params.read_plugin(f"models.{name}", Model)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
     if settings.teacher is not None:

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from pipeline.corpus import space, tables
+from pipeline.corpus import tables
 from pipeline.corpus.containers import Entry, entries
 from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_table, is_visible, kinds
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write
-from pipeline.params import Section
+from pipeline.files import atomic_write, naming
+from pipeline.needs import need_disk
+from pipeline.params import Section, Text
 from pipeline.progress import Progress
 
 # What a file system answers to a name that it cannot have: too long, with other characters, or taken.
@@ -36,8 +37,8 @@ Parts = tuple[str, ...]
 class Unpacking(Section):
     """The section `extract`: which folders to leave out, and how large an archive may become."""
 
-    exclude: list[str]  # names of folders and files
-    max_bytes: int = Field(ge=1)  # of all files, unpacked
+    exclude: list[Text] = Field(max_length=10_000)  # names of folders and files
+    max_bytes: int = Field(ge=1, le=10**15)  # of all files, unpacked
 
 
 @dataclass(frozen=True)
@@ -144,20 +145,20 @@ def unpack(path: Path, folder: Path, tables_path: Path, unpacking: Unpacking) ->
             Nothing is then written.
     """
     with opened(path, unpacking) as contents, atomic_write(folder) as part:
-        space.require(folder, sum(entry.size for entry in contents.clips.values()))
+        need_disk(folder, sum(entry.size for entry in contents.clips.values()), "extract")
         with Progress(len(contents.clips), "clips", "extract") as progress:
             for name, entry in contents.clips.items():
                 with _named(path, name):
                     (part / name).parent.mkdir(parents=True, exist_ok=True)
                     (part / name).touch(exist_ok=False)
                 with (
-                    space.naming(folder / name),
+                    naming(folder / name),
                     entry.open() as source,
                     (part / name).open("wb") as file,
                 ):
                     shutil.copyfileobj(source, file)
                 progress.update(1)
-        with space.naming(tables_path):
+        with naming(tables_path):
             tables.write(tables_path, {name: entry.open for name, entry in contents.tables.items()})
     return contents
 

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.corpus.headers import SAMPLE_RATES, Truncated, cut_short
 from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Content, Stream
@@ -22,18 +22,9 @@ Samples = NDArray[np.float32]
 class Sound(Section):
     """The sample rate, length and padding of every waveform."""
 
-    sample_rate: int = Field(gt=0)  # Hz
-    duration: float = Field(gt=0)  # seconds
+    sample_rate: int = Field(ge=1000, le=768_000)  # Hz
+    duration: float = Field(ge=0.001, le=3600)  # seconds
     padding: Literal["edge", "constant"]  # how shorter recordings are padded
-
-    @model_validator(mode="after")
-    def _at_least_a_sample(self) -> Self:
-        if self.samples < 1:
-            raise ValueError(
-                f"must have at least one sample: sample_rate {self.sample_rate} Hz times duration"
-                f" {self.duration:g} s is less than one"
-            )
-        return self
 
     @property
     def samples(self) -> int:
@@ -44,7 +35,7 @@ class Sound(Section):
 class Audio(Sound):
     """The section `audio`: the waveforms, and which clips, and how many, may be left out."""
 
-    max_rejects: int = Field(ge=0)
+    max_rejects: int = Field(ge=0, le=1_000_000_000)
     truncated: Truncated  # what becomes of a clip whose file is cut short
 
 

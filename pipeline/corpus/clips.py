@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.corpus import recordings
 from pipeline.corpus.paths import is_clip, kinds
 from pipeline.errors import PipelineError
-from pipeline.params import Section
+from pipeline.params import Section, Text, shown
 from pipeline.records import Md5, Name, Positive, TableFile, again
 
 # How many paths and labels a message shows.
@@ -26,11 +26,11 @@ USUAL_RECORDINGS = "_background_noise_"
 class Table(Section):
     """The section `clips.table`: a table in the archive, and the names of its columns."""
 
-    path: str | None  # below the archive's top folder; None: there is no table
-    file: str | None  # the column with the end of each clip's path
-    label: str | None
-    speaker: str | None
-    split: str | None
+    path: Text | None  # below the archive's top folder; None: there is no table
+    file: Text | None  # the column with the end of each clip's path
+    label: Text | None
+    speaker: Text | None
+    split: Text | None
 
     @model_validator(mode="after")
     def _has_files(self) -> Self:
@@ -49,21 +49,22 @@ class Naming(Section):
     used in its place, if it is set.
     """
 
-    label: str
-    speaker: str | None
-    split: str | None
+    label: Text
+    speaker: Text | None
+    split: Text | None
     table: Table
-    recordings: list[str]  # labels of long recordings, which are cut into pieces
+    # Labels of long recordings, which are cut into pieces.
+    recordings: list[Text] = Field(max_length=1000)
 
     @field_validator("label", "speaker", "split")
     @classmethod
     def _has_one_group(cls, pattern: str | None) -> str | None:
         try:
             groups = 1 if pattern is None else re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"must be a regular expression, is {pattern!r}: {error}") from None
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"must be a regular expression, is {shown(pattern)}: {error}") from None
         if groups != 1:
-            raise ValueError(f"must have one group (...), has {groups}: {pattern!r}")
+            raise ValueError(f"must have one group (...), has {groups}: {shown(pattern)}")
         return pattern
 
 

@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
+from pipeline.needs import need_disk
 from pipeline.parallel import each
-from pipeline.params import Section
+from pipeline.params import Section, Seed
 from pipeline.progress import Progress
 
 SAMPLE_RATE = 16_000  # Hz
@@ -52,13 +53,16 @@ RATE, PITCH, PITCH_RANGE = 1, 3, 4
 class Demo(Section):
     """The section `datasets.demo`: which words are spoken, by how many speakers, in how much noise."""
 
-    labels: list[Annotated[str, Field(pattern=r"^\w+$")]] = Field(min_length=1)  # the words
+    # The words.
+    labels: list[Annotated[str, Field(pattern=r"^\w+$", max_length=100)]] = Field(
+        min_length=1, max_length=1000
+    )
     voices: int = Field(ge=1, le=416)  # espeak-ng has 104 variants in 4 accents
-    clips_per_label: int = Field(ge=1)
+    clips_per_label: int = Field(ge=1, le=100_000)
     min_snr: float = Field(ge=-40, le=100)  # dB
     max_snr: float = Field(ge=-40, le=100)  # dB
-    noise_seconds: float = Field(ge=0)  # length of each recording of noise
-    seed: int = Field(ge=0)
+    noise_seconds: float = Field(ge=0, le=3600)  # length of each recording of noise
+    seed: Seed
 
     @model_validator(mode="after")
     def _labels_differ_and_range_is_not_empty(self) -> Self:
@@ -89,9 +93,10 @@ def write(demo: Demo, path: Path) -> None:
     ratio, not on the other clips. `jobs()` processes speak. `path` appears when the archive is complete.
 
     Raises:
-        PipelineError: espeak-ng is not installed, or it fails.
+        PipelineError: espeak-ng is not installed, or it fails, or the disk is too small.
     """
     takes = {take.path: take for take in _takes(demo, _voices()[: demo.voices])}
+    need_disk(path, 2 * SAMPLE_RATE * len(takes), "datasets.demo", "lower its clips_per_label in params.yaml")
     others = {**EXTRAS, **_recordings(demo)}
     # espeak-ng has one global state for all threads, and other machines may lack it.
     spoken = each(partial(_clip, demo=demo), [takes[name] for name in sorted(takes)], isolated=True)

@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlparse
 
 from pydantic import Field, field_validator
 
-from pipeline.corpus import containers, space
+from pipeline.corpus import containers
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write
-from pipeline.params import Section, project
+from pipeline.files import atomic_write, naming
+from pipeline.needs import need_disk
+from pipeline.params import Section, Text, project, shown
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ VALUE = re.compile(r"(?<=[?&])([^=?&\s]*=)?[^?&\s'\"]+")
 class Archive(Section):
     """The section `datasets.<name>`: a published archive, or one on this machine."""
 
-    url: str | None  # an http(s) URL or a path
+    url: Text | None  # an http(s) URL or a path
     sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # of the archive; None if unknown
 
     @field_validator("url")
     @classmethod
     def _http_or_path(cls, url: str | None) -> str | None:
         if url == "" or (url and "://" in url and _scheme(url) not in ("http", "https", "file")):
-            raise ValueError(f"must be an http(s) URL or a path, is {without_secrets(url)!r}")
+            raise ValueError(f"must be an http(s) URL or a path, is {shown(without_secrets(url))}")
         return url
 
 
@@ -122,8 +123,8 @@ def _copy(source: Path, new: Path, path: Path, archive: Archive, key: str) -> No
             f"params.yaml: {key}.url must be a URL or the path of an archive, is {archive.url!r}: there"
             f" is no file {source}: correct the path"
         )
-    space.require(path, source.stat().st_size)
-    with space.naming(path):
+    need_disk(path, source.stat().st_size, "download")
+    with naming(path):
         shutil.copyfile(source, new)
 
 
@@ -202,7 +203,7 @@ def _locked(path: Path) -> Iterator[_Part]:
         PipelineError: another process has it open.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with space.naming(path), path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -336,7 +337,7 @@ def _receive(response: "Response", part: _Part, progress: Progress) -> None:
     """Append the body of the answer to what has arrived."""
     start, length = part.size, _length(response)
     if length is not None:
-        space.require(part.path, length)
+        need_disk(part.path, length, "download")
     progress.restart(start, 0 if length is None else start + length)
     if start:
         progress.note(f"{start:,} B had arrived before")

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pipeline.corpus.clips import SHOWN, Clip, read_list
 from pipeline.corpus.members import SILENCE, SPLITS, Member
 from pipeline.corpus.task import Task, draw, shortages, to_labels
 from pipeline.errors import PipelineError
-from pipeline.params import Section
+from pipeline.params import Section, Seed, Text, listed
 
 # Groups are dealt again, in another order, until every subset has every label, but at most so many times.
 ATTEMPTS = 100
@@ -24,6 +24,8 @@ MAX_CLIPS_PER_LABEL = 2**27 - 1
 NO_SILENCE = "add longer recordings of noise, or set task.silence to 0.0 in params.yaml"
 
 SplitName = Literal["train", "val", "test"]
+# An archive may call its folds by numbers.
+GivenNumber = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
 class Split(Section):
@@ -34,9 +36,9 @@ class Split(Section):
     train: float = Field(gt=0, lt=1)  # share of the clips
     val: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
-    seed: int = Field(ge=0)
-    given: dict[SplitName, list[str | int]]
-    lists: dict[SplitName, str | None]
+    seed: Seed
+    given: dict[SplitName, Annotated[list[Text | GivenNumber], Field(max_length=10_000)]]
+    lists: dict[SplitName, Text | None]
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -47,10 +49,10 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _given_once(self) -> Self:
-        values = [str(value) for split_values in self.given.values() for value in split_values]
-        twice = sorted({value for value in values if values.count(value) > 1})
+        counts = Counter(str(value) for split_values in self.given.values() for value in split_values)
+        twice = sorted(value for value, count in counts.items() if count > 1)
         if twice:
-            raise ValueError(f"must have each value of given in one split, has {', '.join(twice)} in two")
+            raise ValueError(f"must have each value of given in one split, has {listed(twice)} in two")
         return self
 
     @property

@@ -9,22 +9,23 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.corpus.members import SILENCE, SPLITS, UNKNOWN, Member
 from pipeline.errors import PipelineError
-from pipeline.params import Section
+from pipeline.params import Section, Text, shown
 
 
 class Task(Section):
     """The section `task`: the words, and how many unknown clips and how much silence are added to them."""
 
-    words: list[str] | None  # None: all labels. Numbers count as text
-    unknown: float = Field(ge=0)  # share of the words' clips
-    silence: float = Field(ge=0)  # share of the words' clips
+    # None: all labels. Numbers count as text.
+    words: Annotated[list[Text], Field(max_length=10_000)] | None
+    unknown: float = Field(ge=0, le=1000)  # share of the words' clips
+    silence: float = Field(ge=0, le=1000)  # share of the words' clips
 
     @field_validator("words", mode="before")
     @classmethod
@@ -37,7 +38,7 @@ class Task(Section):
     def _words_are_words(self) -> Self:
         words = self.words or []
         if self.words == [] or len(set(words)) < len(words):
-            raise ValueError(f"must have words that differ, or null for all labels, has {self.words}")
+            raise ValueError(f"must have words that differ, or null for all labels, has {shown(self.words)}")
         for name in self.added:
             if name in words:
                 raise ValueError(f"must not have {name} among its words, because clips are drawn for it")

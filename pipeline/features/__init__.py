@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
-from pipeline.params import Plugin
+from pipeline.needs import need_memory
+from pipeline.params import Plugin, Text
 
 Precision = Literal["float32", "float64"]
 # (clips, samples) float32 → (clips, frames, bins) float32.
@@ -48,6 +49,8 @@ LN_2, LN_10 = 0.6931471805599453, 2.302585092994046
 # The name of a feature's layer, and so a part of the names of all tensors in it.
 FRONT_END = "front_end"
 
+# The lengths of frames that a message recommends.
+LONGER = [2**power for power in range(5, 18)]
 # The number of steps from mel bands to a spectrum. More hardly improve it.
 UPDATES = 30
 
@@ -105,7 +108,7 @@ class Feature(Plugin):
     # `magnitude`: linear and not negative. `decibel`: logarithmic. None: unknown.
     scale: ClassVar[Literal["magnitude", "decibel"] | None] = None
 
-    kind: str
+    kind: Text
     dtype: Literal["float32", "float16"]
 
     @classmethod
@@ -212,15 +215,20 @@ class Feature(Plugin):
         del sample_rate
         if min(self.shape(samples)) > 0:
             return []
-        return [f"has no frame in {samples} samples: lower its n_fft, or raise audio.duration"]
+        return [f"has no frame in {samples} samples: raise audio.duration"]
+
+    def memory(self, samples: int) -> int:
+        """Return about how many bytes `kernel` takes for a clip of `samples` samples, rather too few."""
+        frames, bins = self.shape(samples)
+        return 4 * (samples + frames * bins)
 
 
 class Spectral(Feature):
     """A feature computed from the frames of a short-time Fourier transform."""
 
-    n_fft: int = Field(ge=2)
-    win_length: int = Field(ge=1)
-    hop_length: int = Field(ge=1)
+    n_fft: int = Field(ge=2, le=2**17)
+    win_length: int = Field(ge=1, le=2**17)
+    hop_length: int = Field(ge=1, le=2**24)
     window: Literal["hann", "hamming", "blackman", "boxcar"]
     center: bool
 
@@ -231,6 +239,21 @@ class Spectral(Feature):
                 f"must have win_length no greater than n_fft, has {self.win_length} and {self.n_fft}"
             )
         return self
+
+    def problems(self, sample_rate: int, samples: int) -> list[str]:
+        """Return also a message if a frame is longer than a clip, or if a clip has only one."""
+        if self.n_fft > samples:
+            return [
+                f"has no frame in {samples} samples: lower its n_fft, {self.n_fft}, or raise audio.duration"
+            ]
+        if self.frames(samples) == 1:
+            remedy = f"lower its hop_length, {self.hop_length}, or raise audio.duration"
+            return [f"has only one frame in {samples} samples: {remedy}"]
+        return super().problems(sample_rate, samples)
+
+    def memory(self, samples: int) -> int:
+        """Return the same, with the frames of waveforms in single precision."""
+        return super().memory(samples) + 4 * self.frames(samples) * self.n_fft
 
     def frames(self, samples: int) -> int:
         """Return the number of frames of a clip of `samples` samples, or 0 if it is too short."""
@@ -306,6 +329,11 @@ class Spectra:
 
         n_fft = self._n_fft
         rows, columns = _factors(n_fft)
+        need_memory(
+            16 * (rows**2 + columns**2),
+            f"a layer with an n_fft of {n_fft}",
+            "choose a product of small numbers, such as a power of two",
+        )
         half = rows // 2 + 1
         first, second = _dft(rows)[:, :half], _dft(columns)
         twiddles = np.exp(-2j * np.pi / n_fft * np.outer(range(columns), range(half)))
@@ -403,9 +431,9 @@ def _real(matrix: NDArray[np.complex128]) -> NDArray[np.float32]:
 class Mel(Spectral):
     """A feature computed from the decibels of mel bands."""
 
-    n_mels: int = Field(ge=1)
-    fmin: float = Field(ge=0)
-    fmax: float | None = Field(gt=0)
+    n_mels: int = Field(ge=1, le=4096)
+    fmin: float = Field(ge=0, le=384_000)  # Hz
+    fmax: float | None = Field(ge=1, le=384_000)  # Hz
 
     @model_validator(mode="after")
     def _band_is_not_empty(self) -> Self:
@@ -414,7 +442,10 @@ class Mel(Spectral):
         return self
 
     def problems(self, sample_rate: int, samples: int) -> list[str]:
-        """Return also a message if bands are above half the sample rate: there is no sound there."""
+        """Return also a message if bands are above half the sample rate, or contain no bin of the spectrum.
+
+        There is no sound in them. Their values would be the same in all clips.
+        """
         messages = super().problems(sample_rate, samples)
         half = sample_rate / 2
         if self.fmin >= half:
@@ -424,7 +455,41 @@ class Mel(Spectral):
                 f"must have fmax at most half of audio.sample_rate, {half:g} Hz, has {self.fmax:g}: lower it,"
                 " or set it to null"
             )
+        else:
+            messages += self._empty_bands(sample_rate, samples)
         return messages
+
+    def _empty_bands(self, sample_rate: int, samples: int) -> list[str]:
+        def empty(n_mels: int, n_fft: int) -> int:
+            return self._num_empty(sample_rate, n_mels, n_fft)
+
+        count = empty(self.n_mels, self.n_fft)
+        if not count:
+            return []
+        fewer = next((n for n in range(self.n_mels - 1, 0, -1) if not empty(n, self.n_fft)), None)
+        sizes = [size for size in LONGER if self.n_fft < size <= samples]
+        longer = next((size for size in sizes if not empty(self.n_mels, size)), None)
+        remedies = [
+            *([f"lower n_mels to {fewer}"] if fewer else []),
+            *([f"raise n_fft to {longer}"] if longer else []),
+            "widen the range from fmin to fmax",
+        ]
+        spacing = f"{sample_rate / self.n_fft:g} Hz"
+        found = f"{count} of its {self.n_mels} mel bands contain no bin of the spectrum, one every {spacing}"
+        return [f"has empty bands: {found}: {', or '.join(remedies)}"]
+
+    def _num_empty(self, sample_rate: int, n_mels: int, n_fft: int) -> int:
+        """Return how many of `n_mels` bands have only weights of 0, but for rounding."""
+        low, high = (_to_mel(hertz) for hertz in (self.fmin, self.fmax or sample_rate / 2))
+        edges = _from_mel(np.linspace(low, high, n_mels + 2))
+        bins = np.arange(1 + n_fft // 2) * sample_rate / n_fft
+        margin = (edges[2:] - edges[:-2]) * 1e-6
+        inside = np.searchsorted(bins, edges[2:] - margin) - np.searchsorted(bins, edges[:-2] + margin)
+        return int(np.count_nonzero(inside <= 0))
+
+    def memory(self, samples: int) -> int:
+        """Return the same, with the frames of waveforms in double precision, and with their spectra."""
+        return super().memory(samples) + 8 * self.frames(samples) * self.n_fft
 
     def from_power(self, power: NDArray[Any], sample_rate: int) -> Spectrum:
         """Return the spectrum whose mel bands are nearest to `power` (n_mels, frames).
@@ -448,14 +513,31 @@ class Mel(Spectral):
         return Decibels(self.spectra("float64"), self.filters(sample_rate))
 
     def filters(self, sample_rate: int) -> scipy.sparse.csr_array:
-        """Return the weights of the mel bands (n_mels, 1 + n_fft // 2), in single precision."""
+        """Return the weights of the mel bands (n_mels, 1 + n_fft // 2), in single precision.
+
+        Raises PipelineError if memory is too small for them, because librosa also stores the zeros.
+        """
         import librosa
 
+        need_memory(
+            12 * self.n_mels * (1 + self.n_fft // 2),
+            f"a feature of kind {self.kind}",
+            "lower n_mels or n_fft",
+        )
         return scipy.sparse.csr_array(
             librosa.filters.mel(
                 sr=sample_rate, n_fft=self.n_fft, n_mels=self.n_mels, fmin=self.fmin, fmax=self.fmax
             )
         )
+
+
+def _to_mel(hertz: float) -> float:
+    """Return the number on Slaney's mel scale, as librosa.hz_to_mel. To import librosa takes a second."""
+    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * float(np.log(hertz / 1000) / np.log(6.4))
+
+
+def _from_mel(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
 
 
 class Decibels:

@@ -20,7 +20,7 @@ class MFCC(Mel):
 
     scale: ClassVar[Literal["decibel"]] = "decibel"
 
-    n_mfcc: int = Field(ge=1)
+    n_mfcc: int = Field(ge=1, le=4096)
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:

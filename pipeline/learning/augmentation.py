@@ -14,14 +14,14 @@ from pipeline.params import Section
 class Augment(Section):
     """`train.augment`: how training clips are changed at random. Zeros change nothing."""
 
-    time_shift: float = Field(ge=0)  # seconds
+    time_shift: float = Field(ge=0, le=3600)  # seconds
     time_stretch: float = Field(ge=0, lt=1)
     frequency_warp: float = Field(ge=0, lt=1)
-    time_masks: int = Field(ge=0)
-    time_mask: float = Field(ge=0)  # seconds
-    frequency_masks: int = Field(ge=0)
-    frequency_mask: int = Field(ge=0)  # bins
-    mixup: float = Field(ge=0)
+    time_masks: int = Field(ge=0, le=1000)
+    time_mask: float = Field(ge=0, le=3600)  # seconds
+    frequency_masks: int = Field(ge=0, le=1000)
+    frequency_mask: int = Field(ge=0, le=100_000)  # bins
+    mixup: float = Field(ge=0, le=1000)
     noise: NoiseSettings
 
     @property

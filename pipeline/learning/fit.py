@@ -20,7 +20,7 @@ from pipeline.learning.network import Moments
 from pipeline.learning.noise import Noise, add_noise
 from pipeline.learning.preparation import Preparation, prepare
 from pipeline.learning.resumption import Resumption, count_reads, determinants
-from pipeline.learning.settings import Train
+from pipeline.learning.settings import Train, divergence_advice
 from pipeline.learning.teacher import Teacher
 from pipeline.learning.trainee import trainee
 from pipeline.models import Model
@@ -251,8 +251,7 @@ def _log(live: Any, stop: Any, settings: Train, epoch: int, values: dict[str, fl
     if not np.isfinite([values["loss"], values["val_loss"]]).all():
         raise PipelineError(
             f"training diverged in epoch {epoch + 1}: the loss is {values['loss']} on train and"
-            f" {values['val_loss']} on val: lower params.yaml: train.learning_rate,"
-            f" {settings.learning_rate:g}"
+            f" {values['val_loss']} on val: {divergence_advice(settings)}"
         )
     for subset, prefix in (("train", ""), ("val", "val_")):
         for metric in ("loss", "accuracy"):

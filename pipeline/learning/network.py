@@ -1,6 +1,8 @@
 """Build the network: the model of params.yaml behind layers that normalise the feature."""
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +12,16 @@ from pipeline.errors import PipelineError
 from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.models import Model
+from pipeline.needs import need_memory
 from pipeline.store.reader import rows
 
 # The smallest magnitude whose logarithm is taken; smaller ones count as this. It is 62 dB below the magnitude
 # of a full-scale sine in a frame of 512 samples, which hides most of a recording's noise.
 MIN_MAGNITUDE = 0.1
+# The bytes of a weight, and the fewest of a layer's output, in mixed precision.
+BYTES, LEAST_BYTES = 4, 2
+# How many values an optimiser keeps for each weight.
+OPTIMIZER_SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
 
 
 class Moments(NamedTuple):
@@ -60,7 +67,7 @@ def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any
     or `linear`, each bin's mean is subtracted, and the rest is divided by the bin's deviation, or by that of
     the whole feature, as `settings.scale` says.
 
-    Raises PipelineError if the model cannot take the feature.
+    Raises PipelineError if the model cannot take the feature, or if memory is too small to train it.
     """
     import keras
 
@@ -79,17 +86,76 @@ def build(model: Model, train: Subset, settings: Train, moments: Moments) -> Any
         scaled = keras.layers.Normalization(
             mean=moments.mean, variance=variance, dtype="float32", name="normalization"
         )(scaled)
+    needs = _Needs(name, settings, min(settings.batch_size, len(train.rows)))
     keras.config.set_dtype_policy(settings.precision)
     try:
-        logits = model.logits(scaled, len(train.labels))
+        with needs.of_layers(train.row_shape):
+            logits = model.logits(scaled, len(train.labels))
     except ValueError as error:
         frames, bins = train.row_shape
         raise PipelineError(
             f"params.yaml: model {name} cannot take a feature of {frames} frames x {bins} bins:"
             f" {str(error).splitlines()[0]}: choose another feature, or another size of the model"
         ) from None
+    except RecursionError:
+        raise PipelineError(
+            f"params.yaml: model {name} has more layers than Keras can join: lower its number of blocks"
+        ) from None
     finally:
         keras.config.set_dtype_policy("float32")
     if settings.precision != "float32":
         logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
-    return keras.Model(inputs, logits, name=name)
+    network = keras.Model(inputs, logits, name=name)
+    # Gradients need the outputs of all layers with weights.
+    tensors = keras.tree.flatten([layer.output for layer in network.layers if layer.weights])
+    num_weights = sum(math.prod(weight.shape) for weight in network.weights)
+    needs.check(num_weights, [train.row_shape, *(tensor.shape[1:] for tensor in tensors)], held=num_weights)
+    return network
+
+
+class _Needs(NamedTuple):
+    """Compares what training needs with the memory, and raises PipelineError if that is too small."""
+
+    name: str  # of the model
+    settings: Train
+    clips: int  # in a batch
+
+    def check(self, num_weights: int, outputs: Iterable[Sequence[int]], *, held: int) -> None:
+        """Check a model that has at least `num_weights` weights, of which `held` are in memory already.
+
+        `outputs` are the shapes of what its layers return for a clip.
+        """
+        import tensorflow as tf
+
+        if tf.config.list_logical_devices("GPU"):
+            return  # the memory is the GPU's, whose size TensorFlow does not say
+        clips = self.clips // tf.distribute.get_strategy().num_replicas_in_sync
+        copies = 2 + OPTIMIZER_SLOTS[self.settings.optimizer]  # the weights and their gradients
+        need_memory(
+            BYTES * copies * num_weights + LEAST_BYTES * clips * sum(map(math.prod, outputs)),
+            f"training models.{self.name}, with {num_weights:,} weights and {self.clips:,} clips in a batch,",
+            f"make params.yaml: models.{self.name} smaller, or lower train.batch_size",
+            held=BYTES * held,
+        )
+
+    @contextmanager
+    def of_layers(self, inputs: Sequence[int]) -> Iterator[None]:
+        """Check all layers that are called in this block, each before Keras allocates its weights.
+
+        `inputs` is the shape of a clip.
+        """
+        import keras
+
+        add_weight, total = keras.layers.Layer.add_weight, 0
+
+        def checked(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+            nonlocal total
+            held, total = total, total + math.prod(shape or ())
+            self.check(total, [inputs], held=held)
+            return add_weight(layer, shape, *args, **kwargs)
+
+        keras.layers.Layer.add_weight = checked
+        try:
+            yield
+        finally:
+            keras.layers.Layer.add_weight = add_weight

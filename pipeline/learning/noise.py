@@ -19,7 +19,7 @@ from pipeline.corpus.paths import is_clip
 from pipeline.errors import PipelineError
 from pipeline.features import Feature, NoLayerError
 from pipeline.learning.batches import Subset
-from pipeline.params import Section, project
+from pipeline.params import Section, Text, project
 from pipeline.store.current import open_waveforms
 from pipeline.store.layout import Store
 from pipeline.store.reader import rows
@@ -39,10 +39,10 @@ class NoiseSettings(Section):
     """`train.augment.noise`: how noise is added to training clips. Zeros add none."""
 
     probability: float = Field(ge=0, le=1)
-    min_snr: float  # dB
-    max_snr: float  # dB
-    gain: float = Field(ge=0)  # dB
-    folder: str | None  # a folder of recordings of noise
+    min_snr: float = Field(ge=-100, le=200)  # dB
+    max_snr: float = Field(ge=-100, le=200)  # dB
+    gain: float = Field(ge=0, le=100)  # dB
+    folder: Text | None  # a folder of recordings of noise
     folder_md5: str | None = Field(pattern="^[0-9a-f]{32}$")
 
     @model_validator(mode="after")

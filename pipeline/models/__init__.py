@@ -6,13 +6,18 @@ the same name, ignoring case and underscores: `TCResNet` is in tcresnet.py.
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipeline.params import Plugin
 
 PROJECT = "speech-command-pipeline"
+
+# Types that several models use.
+Channels = Annotated[int, Field(ge=1, le=65_536)]
+Blocks = Annotated[list[Channels], Field(min_length=1, max_length=64)]  # channels of each block
+Dropout = Annotated[float, Field(ge=0, le=0.99)]
 
 
 class Model(Plugin):
@@ -64,7 +69,7 @@ class Model(Plugin):
 class Widened(Model):
     """A model whose numbers of channels are all multiplied by `width`."""
 
-    width: float = Field(gt=0)
+    width: float = Field(ge=0.01, le=100)
 
     def wide(self, channels: int) -> int:
         """Return `channels` times `width`, rounded, but at least 1."""

@@ -19,9 +19,9 @@ width  parameters  multiply-adds
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from pipeline.models import Widened
+from pipeline.models import Dropout, Widened
 
 # For each stage: blocks, channels at width 1, stride over the bins, dilation over the frames (table 1).
 STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
@@ -31,8 +31,8 @@ KERNEL = 5
 class BCResNet(Widened):
     """Broadcasted residual blocks: convolve each frame's mean over time, and add the result to every bin."""
 
-    subbands: PositiveInt
-    dropout: float = Field(ge=0, lt=1)
+    subbands: int = Field(ge=1, le=10_000)
+    dropout: Dropout
 
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins).

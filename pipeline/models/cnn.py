@@ -14,9 +14,11 @@ frames x bins        parameters  multiply-adds
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.models import Model
+from pipeline.models import Blocks, Channels, Dropout, Model
+
+Pool = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class CNN(Model):
@@ -26,11 +28,11 @@ class CNN(Model):
     layer is linear.
     """
 
-    filters: list[PositiveInt] = Field(min_length=1)
+    filters: Blocks  # channels of each convolution
     # The max-pooling window after each convolution: [frames, bins].
-    pool: list[Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]]
-    units: PositiveInt
-    dropout: float = Field(ge=0, lt=1)
+    pool: list[Annotated[list[Pool], Field(min_length=2, max_length=2)]] = Field(max_length=64)
+    units: Channels
+    dropout: Dropout
 
     @model_validator(mode="after")
     def _one_pool_per_convolution(self) -> Self:

@@ -18,17 +18,17 @@ channels  blocks  parameters  multiply-adds
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from pipeline.models import Model
+from pipeline.models import Channels, Dropout, Model
 
 
 class DSCNN(Model):
     """A convolution of 10 frames x 4 bins that halves both, 3 x 3 separable convolutions, and a mean."""
 
-    channels: PositiveInt
-    blocks: PositiveInt
-    dropout: float = Field(ge=0, lt=1)
+    channels: Channels
+    blocks: int = Field(ge=1, le=64)
+    dropout: Dropout
 
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""

@@ -20,17 +20,15 @@ width    parameters  multiply-adds
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
-
-from pipeline.models import Widened
+from pipeline.models import Blocks, Channels, Dropout, Widened
 
 
 class ResNet(Widened):
     """A 5 x 5 convolution, residual blocks that halve frames and bins when channels change, and a mean."""
 
-    stem: PositiveInt  # channels of the first convolution
-    blocks: list[PositiveInt] = Field(min_length=1)  # channels of each block
-    dropout: float = Field(ge=0, lt=1)
+    stem: Channels  # of the first convolution
+    blocks: Blocks
+    dropout: Dropout
 
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""

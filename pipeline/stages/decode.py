@@ -13,6 +13,7 @@ from pipeline.corpus.audio import Audio, Recorded, Sound, decode
 from pipeline.corpus.clips import Clip, Naming, Origin, Reject
 from pipeline.corpus.headers import CUT_SHORT, Truncated
 from pipeline.errors import PipelineError, run
+from pipeline.store import capacity
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
 from pipeline.store.writer import Contents, Verdict, Work, write
@@ -49,9 +50,12 @@ def main() -> None:
     lacking = {reject.clip: reject.reason for reject in previous_rejects if reject.taken}
     if lacking and audio.truncated == "reject":
         previous = None  # it has rows of clips that are rejects now
+    contents = Contents(ids, row_shape=(audio.samples,), dtype="float32", params={"audio": waveform})
+    remedy = f"lower audio.duration or audio.sample_rate in {params.FILE}"
+    capacity.require(WAVEFORMS, contents, 4 * audio.samples, "decode", remedy)
     verdicts = write(
         WAVEFORMS,
-        Contents(ids, row_shape=(audio.samples,), dtype="float32", params={"audio": waveform}),
+        contents,
         Work(
             "decode",
             ids,

@@ -9,7 +9,7 @@ from pipeline.errors import run
 
 def main() -> None:
     """Fetch the archive of the chosen data set. For `demo`, create it."""
-    name = params.read("dataset", str)
+    name = params.read("dataset", params.Name)
     path = Path("data/archive", name)
     if name == "demo":
         demo.write(params.read(f"datasets.{name}", demo.Demo), path)

@@ -23,7 +23,7 @@ RESULTS = Path("results")
 
 def main() -> None:
     """Predict the test clips with the trained model and score the predictions."""
-    feature = params.read("feature", str)
+    feature = params.read("feature", params.Name)
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
     log = read_json(RESULTS / "train/metrics.json", Log)

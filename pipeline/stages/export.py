@@ -15,6 +15,7 @@ from pipeline.features import Feature, NoLayerError
 from pipeline.files import atomic_write
 from pipeline.learning import evaluation, runtime, saving, timings
 from pipeline.learning.batches import Subset, load_subset
+from pipeline.needs import need_memory
 from pipeline.records import again, write_json
 from pipeline.serving import formats, speed
 from pipeline.serving.description import Description
@@ -35,7 +36,7 @@ DIGITS = 6
 def main() -> None:
     """Export the model, and compare each format with Keras on every test clip."""
     settings = params.read("export", Export)
-    feature = params.read("feature", str)
+    feature = params.read("feature", params.Name)
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     test, train = load("test"), load("train")
     waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
@@ -84,6 +85,7 @@ def _exporter(
 ) -> Exporter:
     # The clips are sorted by label, so these are of all labels.
     count = min(settings.calibration_clips, len(train.rows))
+    need_memory(waveforms[:1].nbytes * count, "export", "lower params.yaml: export.calibration_clips")
     chosen = train.rows[np.linspace(0, len(train.rows) - 1, count).astype(int)]
     feature = Feature.restore(description.feature.params)
     return Exporter(network, feature, description, waveforms[chosen])

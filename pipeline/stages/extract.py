@@ -10,7 +10,7 @@ from pipeline.errors import run
 
 def main() -> None:
     """Unpack the archive of the chosen data set. Print and list what is left out."""
-    path = Path("data/archive", params.read("dataset", str))
+    path = Path("data/archive", params.read("dataset", params.Name))
     contents = unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
     paths.LEFT_OUT.write(Path("data/left_out.csv"), map(paths.LeftOut, contents.left_out))
     if text := contents.left_out_text():

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline import params
 from pipeline.errors import PipelineError, run
 from pipeline.features import Feature, Kernel
+from pipeline.store import capacity
 from pipeline.store.current import open_current
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
@@ -28,14 +29,17 @@ def main() -> None:
     if problems:
         raise PipelineError("\n".join(f"{params.FILE}: features.{name} {problem}" for problem in problems))
     path = Path(f"data/features/{name}.h5")
+    contents = Contents(
+        waveforms.clips,
+        row_shape=feature.shape(samples),
+        dtype=feature.dtype,
+        params={**waveforms.params, "feature": feature.description(name, sample_rate)},
+    )
+    remedy = f"make features.{name} or audio.duration in {params.FILE} smaller"
+    capacity.require(path, contents, feature.memory(samples), f"features.{name}", remedy)
     write(
         path,
-        Contents(
-            waveforms.clips,
-            row_shape=feature.shape(samples),
-            dtype=feature.dtype,
-            params={**waveforms.params, "feature": feature.description(name, sample_rate)},
-        ),
+        contents,
         Work(
             f"featurize {name}",
             range(len(waveforms.clips)),

@@ -20,9 +20,9 @@ LARGE = 15_000_000  # bytes
 def main() -> None:
     """Write the page."""
     section = dict[str, Any]
-    dataset = params.read("dataset", str)
-    feature = params.read("feature", str)
-    model = params.read("model", str)
+    dataset = params.read("dataset", params.Name)
+    feature = params.read("feature", params.Name)
+    model = params.read("model", params.Name)
     settings = params.read("report", Report)
     shown = {
         "dataset": dataset,

@@ -21,8 +21,8 @@ LOGS = Path("results/train")
 def main() -> None:
     """Train the chosen model on the chosen feature."""
     checkpoints = Checkpoints(params.project() / FOLDER)
-    feature = params.read("feature", str)
-    name = params.read("model", str)
+    feature = params.read("feature", params.Name)
+    name = params.read("model", params.Name)
     model = params.read_plugin(f"models.{name}", Model)
     settings = params.read("train", Train, overrides=f"models.{name}.train")
     teacher.find(settings)  # a missing file is an error at once, not after the features are read

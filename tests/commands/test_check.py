@@ -1,18 +1,23 @@
 """`python -m pipeline check`."""
 
 import copy
+import datetime as dt
 import hashlib
+import random
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.commands.check import problems_in
+from pipeline.corpus.audio import Audio
+from pipeline.features import Feature
 from pipeline.features.logmel import LogMel
 from tests.project import ROOT, pipeline
 
@@ -52,9 +57,9 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
     content["other"] = content["modle"] = 1
     lines = problems_in(content)
     for path in (
-        "audio.sample_rate must be above 0, is -1",
+        "audio.sample_rate must be at least 1000, is -1",
         "features.mfcc must have n_mfcc no greater than n_mels",
-        "models.cnn.filters[0] must be above 0, is 0",
+        "models.cnn.filters[0] must be at least 1, is 0",
         "split must have train, val and test that sum to 1, but their sum is 0.7",
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
@@ -74,11 +79,33 @@ def test_a_choice_must_be_there(content: dict[str, Any], choice: str, group: str
     assert problems_in(content) == [expected]
 
 
-def test_a_dot_in_a_name_is_refused(content: dict[str, Any]) -> None:
-    """A name with a dot is an error, because DVC would look for a nested parameter."""
-    content["datasets"]["v0.02"] = content["datasets"]["own"]
+NOT_A_WORD = "must be a word: at most 64 letters (a to z), digits, - or _, and no - at the beginning"
+
+
+@pytest.mark.parametrize(
+    "name", ["v0.02", "/srv/x", "../x", "a b", "", "-x", "x\n", "é", "${x}", "x" * 65, 1, None, True, (1, 2)]
+)
+@pytest.mark.parametrize("group", ["datasets", "features", "models"])
+def test_a_name_is_a_word(content: dict[str, Any], group: str, name: Any) -> None:
+    """A name becomes part of paths and of DVC's keys, so it has no dots, slashes, spaces or other signs."""
+    section = content[group].popitem()[1]
+    content[group][name] = section
+    assert problems_in(content) == [f"params.yaml: {params.path_of(group, name)} {NOT_A_WORD}"]
+
+
+@pytest.mark.parametrize(("choice", "group"), [("dataset", "datasets"), ("feature", "features")])
+def test_a_chosen_name_is_a_word(content: dict[str, Any], choice: str, group: str) -> None:
+    """A choice that is a path is an error even if a section has that name."""
+    content[choice] = "/srv/x"
+    content[group]["/srv/x"] = content[group].popitem()[1]
+    assert f"params.yaml: {choice} {NOT_A_WORD}, is '/srv/x'" in problems_in(content)
+
+
+def test_a_name_that_dvc_ignores_is_refused(content: dict[str, Any]) -> None:
+    """DVC's run-cache ignores the keys `size` and `nfiles`, so a feature of that name would never change."""
+    content["features"]["size"] = content["features"]["stft"]
     assert problems_in(content) == [
-        "params.yaml: datasets.v0.02 must not have a dot in its name: DVC reads it as a path"
+        "params.yaml: features.size must not be called size, a name that DVC's run-cache ignores"
     ]
 
 
@@ -103,16 +130,39 @@ def test_two_sections_may_have_the_same_kind(content: dict[str, Any]) -> None:
 
 
 def test_frames_longer_than_a_clip_are_found_before_any_stage_runs(content: dict[str, Any]) -> None:
-    """If n_fft exceeds the samples of a clip, `check` finds it without any audio."""
+    """If n_fft exceeds the samples of a clip, `check` finds it without any audio, centred or not."""
     content["audio"]["duration"] = 1e-6
     (problem,) = problems_in(content)
-    assert problem.startswith("params.yaml: audio must have at least one sample: sample_rate 16000 Hz times")
+    assert problem == "params.yaml: audio.duration must be at least 0.001, is 1e-06"
     content["audio"]["duration"] = 0.01
     problems = problems_in(content)
-    for name in ("stft", "speech"):  # the frames of the others are centred
-        expected = f"params.yaml: features.{name} has no frame in 160 samples: lower its n_fft"
+    for name in content["features"]:
+        expected = f"params.yaml: features.{name} has no frame in 160 samples: lower its n_fft, 512, or raise"
         assert any(problem.startswith(expected) for problem in problems)
-    assert len(problems) == 2
+    assert len(problems) == 4
+
+
+def test_a_single_frame_is_found(content: dict[str, Any]) -> None:
+    """A hop that is longer than the clip leaves one frame, from which nothing can be learned about time."""
+    content["features"]["logmel"]["hop_length"] = 16001
+    (problem,) = problems_in(content)
+    expected = "features.logmel has only one frame in 16000 samples: lower its hop_length, 16001, or raise"
+    assert problem == f"params.yaml: {expected} audio.duration"
+
+
+def test_empty_bands_are_found(content: dict[str, Any]) -> None:
+    """Bands without a bin of the spectrum are constant; the message says which n_mels and n_fft have none."""
+    mfcc = content["features"]["mfcc"]
+    mfcc["n_mels"] = 200
+    (problem,) = problems_in(content)
+    assert problem == (
+        "params.yaml: features.mfcc has empty bands: 3 of its 200 mel bands contain no bin of the spectrum,"
+        " one every 31.25 Hz: lower n_mels to 192, or raise n_fft to 1024, or widen the range from fmin to"
+        " fmax"
+    )
+    for change in ({"n_mels": 192}, {"n_mels": 200, "n_fft": 1024}):
+        mfcc.update(change)
+        assert problems_in(content) == []
 
 
 def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> None:
@@ -120,7 +170,7 @@ def test_bands_above_half_the_sample_rate_are_found(content: dict[str, Any]) -> 
     content["features"]["logmel"].update(fmin=8000.0, fmax=None)
     (problem,) = problems_in(content)
     assert "features.logmel must have fmin below half of audio.sample_rate, 8000 Hz, has 8000" in problem
-    content["features"]["logmel"]["fmin"] = 7999.0
+    content["features"]["logmel"]["fmin"] = 4000.0
     assert problems_in(content) == []
     content["features"]["logmel"]["fmax"] = 8001.0
     (problem,) = problems_in(content)
@@ -221,7 +271,108 @@ def test_the_command_prints_only_the_message(content: dict[str, Any], tmp_path: 
     (tmp_path / "params.yaml").write_text(text.replace("sample_rate: 16000", "sample_rate: -1"))
     result = pipeline("check", cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.strip() == "params.yaml: audio.sample_rate must be above 0, is -1"
+    assert result.stderr.strip() == "params.yaml: audio.sample_rate must be at least 1000, is -1"
+
+
+# --------------------------------------------------------------------------------------------- any content
+
+
+ABSURD = (10**400, 10**18, 1e300, -1e300, -(10**18), float("inf"), float("nan"))
+NASTY: list[Any] = [
+    *ABSURD, 0, 1, 2, -1, 511, 2**32, 0.0, 0.5, 1e-300, 16**5000, True, None, "", "a", "null", "1e-5", "\0",
+    "a\nb", "\ud800", "x" * 5000, "/dev/zero", "../x", "${x}", "(", "(" * 900 + ")" * 900, "(a){99999999999}",
+    "http://[",
+    "__init__", "logmel", "given", [], [0], [[]], [None], ["a", "a"], [1] * 20_000, {}, {1: 2}, {None: 1},
+    {"kind": "__init__"}, {"kind": 5}, {"train": [1]}, {(1, 2): 3}, {1, 2}, b"a", dt.date(2020, 1, 1),
+]  # fmt: skip
+KEYS: list[Any] = [
+    1,
+    None,
+    True,
+    1.5,
+    (1, 2),
+    "",
+    "a.b",
+    "/srv/x",
+    "../x",
+    "x\ny",
+    "\ud800",
+    "x" * 10_000,
+    "size",
+]
+
+
+def _places(section: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each dict and list in `section`, with each of its keys or indices."""
+    keys = section if isinstance(section, dict) else range(len(section)) if isinstance(section, list) else ()
+    for key in keys:
+        yield section, key
+        yield from _places(section[key])
+
+
+def _mutate(content: dict[str, Any], rng: random.Random) -> None:
+    """Replace, scale, remove or rename a value in `content`, or add one."""
+    section, key = rng.choice(list(_places(content)))
+    value, way = section[key], rng.random()
+    if way < 0.6 and type(value) in (int, float):
+        factor = rng.choice((0, 0.01, 0.1, 0.5, 0.9, 1.1, 2, 3, 10, 100, 1e4, 1e7))
+        section[key] = type(value)(value * factor + rng.choice((0, 1, -1)))
+    elif way < 0.8 or isinstance(section, list):
+        section[key] = rng.choice(NASTY)
+    elif way < 0.85:
+        del section[key]
+    elif way < 0.9:
+        section[rng.choice(KEYS)] = section.pop(key)
+    else:
+        section[rng.choice(KEYS)] = rng.choice(NASTY)
+
+
+def test_any_content_is_accepted_or_explained(content: dict[str, Any]) -> None:
+    """After any change each problem is one short line, and each feature that is accepted can be computed."""
+    rng = random.Random(0)  # noqa: S311 - no secret
+    accepted = 0
+    for _ in range(600):
+        changed = copy.deepcopy(content)
+        for _ in range(rng.choice((1, 1, 2))):
+            _mutate(changed, rng)
+        problems = problems_in(changed)
+        for problem in problems:
+            assert problem.startswith("params.yaml")
+            assert problem.encode().splitlines() == [problem.encode()]
+            assert len(problem) < 2000
+        if problems:
+            continue
+        accepted += 1
+        audio = Audio(**changed["audio"])
+        for name, section in changed["features"].items():
+            if audio.samples < 100_000 and (section, audio) != (content["features"].get(name), SOUND):
+                _compute(Feature.restore(section), audio)
+    assert accepted > 100
+
+
+SOUND = Audio(sample_rate=16_000, duration=1.0, padding="edge", max_rejects=0, truncated="reject")
+
+
+def _compute(feature: Feature, audio: Audio) -> None:
+    waveforms = np.zeros((2, audio.samples), np.float32)
+    waveforms[1] = np.random.default_rng(0).uniform(-0.5, 0.5, audio.samples)
+    values = feature.kernel(audio.sample_rate)(waveforms)
+    assert values.shape == (2, *feature.shape(audio.samples))
+    assert np.isfinite(values).all()
+    assert np.ptp(values[1]) > 0
+
+
+def test_every_number_refuses_what_is_absurd(content: dict[str, Any]) -> None:
+    """Huge, very negative, infinite and undefined numbers are refused by each parameter that is a number."""
+    numbers = [place for place in _places(content) if type(place[0][place[1]]) in (int, float)]
+    assert len(numbers) > 150
+    for section, key in numbers:
+        value = section[key]
+        for absurd in ABSURD:
+            section[key] = absurd
+            (problem,) = problems_in(content)
+            assert problem.startswith("params.yaml: ")
+        section[key] = value
 
 
 # ---------------------------------------------------------------------------------------------- check --clips

@@ -82,4 +82,4 @@ def test_pairs_run_once_and_are_compared(finished: Path, tmp_path: Path) -> None
 
     assert "--models has 'lstm': choose from rnn, cnn" in project.fails(*COMPARE, "--models", "lstm")
     project.set_params({"train.learning_rate": -1})
-    assert "params.yaml: train.learning_rate must be above 0, is -1" in project.fails(*COMPARE)
+    assert "params.yaml: train.learning_rate must be at least 1e-12, is -1" in project.fails(*COMPARE)

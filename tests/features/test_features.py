@@ -1,10 +1,12 @@
 """Features: equal to librosa, independent of the batch and the processor, and as declared."""
 
 import ast
+import itertools
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -230,10 +232,46 @@ def test_features_know_no_file_and_no_store() -> None:
     for path in (ROOT / "pipeline" / "features").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("pipeline"):
-                assert node.module in {"pipeline", "pipeline.errors", "pipeline.features", "pipeline.params"}
+                names = {"errors", "features", "needs", "params"}
+                assert node.module in {"pipeline", *(f"pipeline.{name}" for name in names)}
             elif isinstance(node, ast.Import):
                 roots = {alias.name.partition(".")[0] for alias in node.names}
                 assert roots <= {"numpy", "scipy", "librosa", "keras"}
+
+
+def test_empty_bands_are_those_without_a_weight() -> None:
+    """The count agrees with librosa's weights for any rate, frame and range. Rounding makes no weight."""
+    checked = 0
+    for rate, n_fft, n_mels, fmin, fmax in itertools.product(
+        (8000, 16000, 22050, 48000),
+        (63, 256, 400, 2048),
+        (1, 20, 40, 128, 300),
+        (0.0, 60.0, 1000.0),
+        (None, 3800.0),
+    ):
+        cut = {**MEL, "n_fft": n_fft, "win_length": n_fft, "n_mels": n_mels, "fmin": fmin, "fmax": fmax}
+        feature = LogMel(kind="logmel", **cut)
+        weights = librosa.filters.mel(
+            sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, norm=None, dtype=np.float64
+        )
+        empty = int((weights.max(axis=1) < 1e-6).sum())
+        problems = feature.problems(rate, rate)
+        assert [f"has empty bands: {empty} of its {n_mels} mel bands" in problem for problem in problems] == (
+            [True] if empty else []
+        )
+        checked += empty > 0
+    assert checked > 100
+
+
+@each_feature
+def test_the_memory_of_a_kernel_is_at_least_what_is_said(feature: Feature) -> None:
+    """What a kernel allocates at its peak is at least `memory`, and at most five times as much."""
+    waveforms, kernel = hard_waveforms(), feature.kernel(RATE)
+    tracemalloc.start()
+    kernel(waveforms)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1 < peak / (len(waveforms) * feature.memory(SAMPLES)) < 5
 
 
 def test_every_feature_is_found_by_its_name() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline import params
-from pipeline.learning.settings import Train
+from pipeline.learning.settings import Train, divergence_advice
 from tests.learning.make import NO_AUGMENT, TRAIN
 
 
@@ -51,7 +51,28 @@ def test_class_weights_may_be_weights_by_label() -> None:
     settings, problems = _read(class_weights={"_unknown_": 2, 7: 0.5})
     assert settings is not None
     assert (settings.class_weights, problems) == ({"_unknown_": 2.0, "7": 0.5}, [])
-    for wrong in ("balance", {"yes": 0}, {"yes": "x"}, {"yes": True}, 3):
+    for wrong in ("balance", {"yes": 0}, {"yes": "x"}, {"yes": True}, 3, {True: 1}, {"yes": 10**400}):
         _, problems = _read(class_weights=wrong)
         assert len(problems) == 1
         assert "train.class_weights must be none, balanced, or weights above 0 by label" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({}, "lower train.learning_rate, 0.01"),
+        (
+            {"optimizer": "sgd", "weight_decay": 500.0},
+            "lower train.weight_decay, 500: times train.learning_rate, 0.01, it must be far below 1, is 5",
+        ),
+        ({"clip_norm": None}, "lower train.learning_rate, 0.01, or set train.clip_norm, null, to 1.0"),
+        (
+            {"precision": "mixed_float16"},
+            "lower train.learning_rate, 0.01, or set train.precision, mixed_float16, to mixed_bfloat16",
+        ),
+    ],
+)
+def test_the_advice_after_a_divergence_names_its_cause(change: dict[str, Any], advice: str) -> None:
+    """A lower learning rate is not advised if the decay of the weights is the cause."""
+    settings = TRAIN.model_copy(update={"clip_norm": 1.0, **change})
+    assert divergence_advice(settings) == f"params.yaml: {advice}"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from ruamel.yaml import YAML
 
 from pipeline.corpus import tables
 from pipeline.corpus.paths import LEFT_OUT, LeftOut
+from pipeline.errors import PipelineError
 from pipeline.store import previous
 from pipeline.store.layout import describe
 from pipeline.store.layout import digests as digests_of
@@ -546,6 +548,33 @@ def test_a_folder_of_clips_changed_by_hand_is_refused(
     """A folder of clips that somebody changed by hand is an error that says what is wrong."""
     make(folder.path / "data/raw")
     assert message in folder.fails("decode")
+
+
+@pytest.mark.parametrize("stage", ["decode", "featurize stft"])
+def test_a_store_larger_than_the_disk_is_refused(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Before anything is written, the message has both numbers and the parameters to lower."""
+    if stage != "decode":
+        folder.run("decode")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    pattern = r"needs \d+\.\d MB on the disk of data.*, where 1\.0 kB are free: .* params\.yaml"
+    with pytest.raises(PipelineError, match=pattern):
+        folder.run(stage)
+    assert not list((folder.path / "data").rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "group"), [("download", "datasets"), ("extract", "datasets"), ("featurize /srv/x", "features")]
+)
+def test_a_name_that_is_a_path_is_refused(folder: Folder, tmp_path: Path, stage: str, group: str) -> None:
+    """A stage does not read or write where the name of a data set or a feature leads."""
+    name = str(tmp_path / "outside")
+    folder.params[group][name] = next(iter(folder.params[group].values()))
+    folder.params["dataset"] = name
+    with pytest.raises(PipelineError, match="must be a word"):
+        folder.run(stage.replace("/srv/x", name))
+    assert not Path(name).exists()
 
 
 def test_frames_longer_than_a_clip_are_refused(folder: Folder) -> None:

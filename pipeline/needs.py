@@ -26,7 +26,7 @@ def need_disk(path: Path, size: int, what: str, remedy: str | None = None) -> No
     free = shutil.disk_usage(place).free
     if size > free:
         raise PipelineError(
-            f"{what} needs {_readable(size)} on the disk of {path.parent}, where {_readable(free)} are free:"
+            f"{what} needs {_readable(size)} for {path}, but its disk has {_readable(free)} free:"
             f" {remedy + ', or ' if remedy else ''}free some space"
         )
 

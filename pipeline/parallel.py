@@ -144,7 +144,7 @@ def _config(name: str, stack: ExitStack) -> dict[str, Any]:
 
         if scheduler:  # with a malformed address, the client would wait for it when it closes
             get_address_host_port(scheduler)
-        local = {} if scheduler else {"n_workers": jobs(), "threads_per_worker": 1}
+        local = {} if scheduler else {"n_workers": jobs(), "threads_per_worker": 1, "dashboard_address": ":0"}
         with _no_interrupts_for_children():
             client = Client(scheduler, set_as_default=False, **local)
     except ModuleNotFoundError as error:

@@ -18,15 +18,14 @@ def test_a_disk_that_is_too_small_is_named_with_both_numbers(
 ) -> None:
     """What is needed, where, what is free, and what to do are in one message; an exact fit is enough."""
     path = tmp_path / "not/yet/stft.h5"
-    with pytest.raises(PipelineError, match=r"needs 1000000\.0 EB on the disk"):
+    with pytest.raises(PipelineError, match=r"needs 1000000\.0 EB for"):
         need_disk(path, NONE_HAS, "features.stft", "lower it")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_400_000_000))
     need_disk(path, 20_400_000_000, "features.stft", "lower it")
     with pytest.raises(PipelineError) as caught:
         need_disk(path, 93_100_000_000, "features.stft", "lower it")
     assert str(caught.value) == (
-        f"features.stft needs 93.1 GB on the disk of {path.parent}, where 20.4 GB are free: lower it, or free"
-        " some space"
+        f"features.stft needs 93.1 GB for {path}, but its disk has 20.4 GB free: lower it, or free some space"
     )
 
 

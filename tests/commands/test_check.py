@@ -331,7 +331,7 @@ def test_any_content_is_accepted_or_explained(content: dict[str, Any]) -> None:
     """After any change each problem is one short line, and each feature that is accepted can be computed."""
     rng = random.Random(0)  # noqa: S311 - no secret
     accepted = 0
-    for _ in range(600):
+    for _ in range(700):
         changed = copy.deepcopy(content)
         for _ in range(rng.choice((1, 1, 2))):
             _mutate(changed, rng)

@@ -425,11 +425,11 @@ def test_two_processes_do_not_download_the_same(server: FileServer, tmp_path: Pa
 def test_an_archive_larger_than_the_free_space_is_refused(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_local: bool
 ) -> None:
-    """The message has the path, the bytes that are needed, and those that are free. Nothing is written."""
+    """The message has the path, and how much is needed and free. Nothing is written."""
     (tmp_path / "clips.zip").write_bytes(CONTENT)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    message = rf"own.* needs {len(CONTENT):,} bytes, but only 1,000 bytes are free"
+    message = r"download needs 300\.1 kB for .*own.*, but its disk has 1\.0 kB free"
     with pytest.raises(PipelineError, match=message):
         _fetch("clips.zip" if is_local else server.url, tmp_path / "own")
     assert _files() == {"clips.zip": len(CONTENT)}

@@ -558,7 +558,7 @@ def test_a_store_larger_than_the_disk_is_refused(
     if stage != "decode":
         folder.run("decode")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    pattern = r"needs \d+\.\d MB on the disk of data.*, where 1\.0 kB are free: .* params\.yaml"
+    pattern = r"needs \d+\.\d MB for data.*, but its disk has 1\.0 kB free: .* params\.yaml"
     with pytest.raises(PipelineError, match=pattern):
         folder.run(stage)
     assert not list((folder.path / "data").rglob("*.part"))

@@ -23,9 +23,7 @@ def test_the_store_must_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=200 * 30))
     _require(tmp_path / "a.h5")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=200 * 30 - 1))
-    with pytest.raises(
-        PipelineError, match=r"^decode needs 6\.0 kB on the disk of .*, where 6\.0 kB are free"
-    ):
+    with pytest.raises(PipelineError, match=r"^decode needs 6\.0 kB for .*, but its disk has 6\.0 kB free"):
         _require(tmp_path / "a.h5")
 
 

@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run compare push test servers lint venv deps lock clean
+.PHONY: run compare push test faults fuzz servers lint venv deps lock clean
 
 # If you have a remote, this downloads what is published there, and computes only the rest.
 # `make run PULL=` does not download.
@@ -30,6 +30,15 @@ push: $(READY)
 # Tests whose servers or browser are missing are skipped.
 test: $(READY) lint
 	@pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Kills every stage 20 times by each of three signals. It takes about an hour.
+faults: $(READY)
+	@python -m tests.faults
+
+# Damages files of every kind at random: 40 times as many cases as in `make test`, and others each
+# time. It takes about ten minutes.
+fuzz: $(READY)
+	@FUZZ_FACTOR=$${FUZZ_FACTOR-40} pytest -n auto --maxprocesses 4 -m fuzz
 
 # Installs the servers and the browser that some tests use (Debian or Ubuntu, as root).
 servers:

@@ -1,5 +1,6 @@
 """Write files that are whole or absent."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -14,6 +15,8 @@ DATA = Path("data")
 # The folder for unfinished files. DVC and git ignore it.
 UNFINISHED = ".unfinished"
 LOCK = ".lock"
+# Why a folder cannot replace, or be replaced by, what is there.
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 @contextmanager
@@ -32,9 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part = folder / path.name
         try:
             yield part
-            if part.is_dir() or path.is_dir():  # `replace` works only from file to file
-                _delete(path)
-            part.replace(path)
+            _replace(part, path)
         except OSError as error:
             name = str(error.filename or "")
             if name.startswith(str(part)):
@@ -88,7 +89,8 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _delete(folder)
+        with suppress(FileNotFoundError):  # once the lock is deleted, another process may delete the folder
+            _delete(folder)
         os.close(lock)
         with suppress(OSError):  # another process has a folder in it
             parent.rmdir()
@@ -109,6 +111,20 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
         if os.fstat(lock).st_nlink:
             return folder, lock
         os.close(lock)  # another process has deleted it before it was locked
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Move `part` to `path`. What is there is first moved beside `part`, if one of them is a folder."""
+    while True:
+        try:
+            part.replace(path)
+        except OSError as error:
+            if error.errno not in OCCUPIED:
+                raise
+        else:
+            return
+        with suppress(FileNotFoundError):  # another process does the same at this moment
+            path.rename(part.with_name(secrets.token_hex(4)))
 
 
 def _delete_if_abandoned(folder: Path) -> None:

@@ -134,6 +134,32 @@ def test_only_what_no_living_process_writes_is_deleted(
     assert not unfinished.exists()
 
 
+REPEATED = """if True:
+    import sys
+    from pathlib import Path
+    from pipeline.files import atomic_write
+    for number in range(200):
+        with atomic_write(Path("data/raw")) as part:
+            part.mkdir()
+            for name in ("a", "b", "c"):
+                (part / name).write_text(sys.argv[1])
+"""
+
+
+def test_two_processes_may_replace_the_same_folder(tmp_path: Path) -> None:
+    """If a stage runs twice at once, neither fails, and the folder is that of one of them."""
+    (tmp_path / "data").mkdir()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", REPEATED, name], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for name in ("one", "two")
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert {path.read_text() for path in (tmp_path / "data/raw").iterdir()} in ({"one"}, {"two"})
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
 def test_an_empty_folder_of_a_killed_process_is_deleted(tmp_path: Path) -> None:
     """A process may die between creating its folder and locking it."""
     (tmp_path / ".unfinished/0123").mkdir(parents=True)

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.store.layout import describe
+from tests.damage import FACTOR
 from tests.project import ROOT
 from tests.store.make import make_store
 
@@ -190,15 +191,16 @@ def test_a_text_that_claims_gigabytes_takes_no_memory(path: Path) -> None:
     assert result.returncode == 1
 
 
+@pytest.mark.fuzz
 def test_a_store_damaged_at_random_is_refused_or_has_its_rows(path: Path) -> None:
     """Of 1,000 stores with damaged metadata, none crashes, hangs, takes memory, or has its rows elsewhere."""
     result = subprocess.run(
-        [sys.executable, "-m", "tests.store.fuzz", str(path), "1", "1000"],
+        [sys.executable, "-m", "tests.store.fuzz", str(path), "1", str(1000 * FACTOR)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=120 * FACTOR,
     )
     assert result.returncode == 0, result.stderr[-1000:]
     tally = json.loads(result.stdout)

@@ -72,12 +72,11 @@ def delete_abandoned(parent: Path = DATA / UNFINISHED) -> None:
 
     A process locks a file in its folder. When it dies, however it dies, the system removes the lock.
     """
-    if not parent.is_dir():
-        return
-    for folder in list(parent.iterdir()):
-        if folder.is_dir():
-            _delete_if_abandoned(folder)
-    with suppress(OSError):  # there is something in it that is in use, or a download that can go on
+    # It may stop to exist now. It stays if anything in it is in use, or is a download that can go on.
+    with suppress(OSError):
+        for folder in list(parent.iterdir()):
+            if folder.is_dir():
+                _delete_if_abandoned(folder)
         parent.rmdir()
 
 
@@ -99,15 +98,17 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 def _locked_folder(parent: Path) -> tuple[Path, int]:
     """Return a new folder in `parent`, and the descriptor of the file in it that is locked."""
     while True:
-        parent.mkdir(parents=True, exist_ok=True)
         folder = parent / secrets.token_hex(4)
         try:
+            parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # another process has just deleted the empty folder
+        except (FileNotFoundError, FileExistsError):  # another process has just deleted an empty folder
+            if parent.is_file():
+                raise
             continue
         with suppress(OSError):  # a file system without locks; then nobody deletes the folder
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return folder, lock
         os.close(lock)  # another process has deleted it before it was locked

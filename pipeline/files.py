@@ -88,9 +88,10 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(FileNotFoundError):  # once the lock is deleted, another process may delete the folder
-            _delete(folder)
-        os.close(lock)
+        try:
+            _delete_locked(folder)
+        finally:
+            os.close(lock)
         with suppress(OSError):  # another process has a folder in it
             parent.rmdir()
 
@@ -138,9 +139,19 @@ def _delete_if_abandoned(folder: Path) -> None:
             return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _delete(folder)
+            _delete_locked(folder)
         finally:
             os.close(lock)
+
+
+def _delete_locked(folder: Path) -> None:
+    """Delete a folder, and the file that locks it last: without it, nobody would delete the rest."""
+    for path in list(folder.iterdir()):
+        if path.name != LOCK:
+            _delete(path)
+    (folder / LOCK).unlink()
+    with suppress(FileNotFoundError):  # another process may delete an empty folder
+        folder.rmdir()
 
 
 def _delete(path: Path) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,17 @@ class Faults:
             if file.is_file()
         }
 
-    def run(self, stage: Stage, end: signal.Signals | None = None, seconds: float | None = None) -> list[str]:
-        """Delete the stage's outputs and run it. After `seconds`, send it the signal `end`.
+    def run(
+        self,
+        stage: Stage,
+        end: signal.Signals | None = None,
+        seconds: float | None = None,
+        *,
+        until: Callable[[], bool] | None = None,
+    ) -> list[str]:
+        """Delete the stage's outputs and run it. Then send it the signal `end`.
 
-        Return what is wrong when it has ended.
+        That is after so many `seconds`, or when `until` returns True. Return what is wrong when it has ended.
         """
         for output in stage.outputs:
             _delete(self.project.path / output)
@@ -83,8 +90,10 @@ class Faults:
                 stderr=log,
                 start_new_session=True,
             )
+            while until and process.poll() is None and not until():
+                time.sleep(0.01)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
+                process.wait(0 if until else seconds)
             is_stopped = process.poll() is None
             if is_stopped and end is not None:
                 os.killpg(process.pid, end) if end == signal.SIGINT else process.send_signal(end)

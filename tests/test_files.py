@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import files
 from pipeline.files import atomic_write
 from tests.project import ROOT
 
@@ -132,6 +133,28 @@ def test_only_what_no_living_process_writes_is_deleted(
     assert living.returncode == 0
     assert Path("data/a").read_text() == "whole"
     assert not unfinished.exists()
+
+
+def test_a_process_may_be_killed_while_it_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a process is killed when it has deleted half of its files, the next run deletes the others."""
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            _write_two_files(tmp_path / "a")
+    assert len(list((tmp_path / ".unfinished").glob("*/*"))) == 2
+    with atomic_write(tmp_path / "c") as part:
+        part.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def _write_two_files(path: Path) -> None:
+    with atomic_write(path) as part:
+        part.touch()
+        part.with_name("b").touch()
 
 
 REPEATED = """if True:

@@ -2,8 +2,9 @@
 
 DVC deletes a stage's outputs before it runs the stage. It can be told not to (`persist`), but then it no
 longer shares the stage's runs. So each run also keeps its outputs in data/kept/<stage>, which is not an
-output. Stores are kept as hard links, which take no space until `dvc repro` writes another store; they
-contain the checksum of each row. Tables are copied. You may delete data/kept at any time.
+output. Stores are kept as hard links. They take no space until DVC replaces the output by a copy from its
+cache, which it does unless it is set to make hard links itself. Tables are copied. You may delete data/kept
+at any time.
 """
 
 import json

@@ -4,6 +4,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
+# To install a wheel runs none of its code. Only one package, which DVC needs, has no wheel.
+WHEELS := --only-binary :all: --no-binary antlr4-python3-runtime
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: run compare push test faults fuzz servers lint venv deps lock clean
@@ -57,10 +59,10 @@ $(READY): requirements.lock
 	@echo "installing requirements.lock into $(VENV): a few minutes the first time"
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --python "$(PYTHON)" $(VENV) && \
-		uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock; \
+		uv pip install --python $(VENV)/bin/python --compile-bytecode $(WHEELS) --require-hashes -r requirements.lock; \
 	else \
 		"$(PYTHON)" -m venv $(VENV) && \
-		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(WHEELS) --require-hashes -r requirements.lock; \
 	fi
 	@touch $@
 

@@ -7,7 +7,7 @@ The map of the code. Each floor imports only from the floors below it.
     stages/        one short file per stage of dvc.yaml: read parameters, call the code below, write outputs
 
     learning/      train and score: settings, batches, noise, augmentation, preparation, network, teacher,
-                   fit, trainee, replicas, saving, evaluation, runtime, timings
+                   fit, checkpoints, resumption, trainee, replicas, saving, evaluation, runtime, timings
     serving/       use a trained model: predictor, windows, export, formats, micro, description, speed
     report/        pages, pictures and sounds: page, examples, resynthesis, sounds, figures, clip_figures,
                    score_figures, results, html, templates/

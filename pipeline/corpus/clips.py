@@ -244,7 +244,8 @@ def _check_left_out(left_out: Sequence[str], labels: set[str], naming: Naming) -
     for path in left_out:
         file = f"{path}file" if path.endswith("/") else path
         label = _noise(file, naming) or _of_path("label", file, naming)
-        if label and label not in labels:
+        # An expression may also take the name of a file beside the labels' folders, such as README.md.
+        if label and label not in labels and label != PurePosixPath(file).name:
             missing.setdefault(label, []).append(path)
     if missing:
         lines = [

@@ -259,7 +259,9 @@ def _flip(path: Path) -> None:
 
 
 def _object(folder: Path, project: Project, stage: str) -> Path:
-    md5 = str(_lock(project)[stage]["outs"][0]["md5"])
+    """Return the object in a cache or remote of the stage's output, or of its list if it is a folder."""
+    md5s = [str(out["md5"]) for out in _lock(project)[stage]["outs"]]
+    md5 = next((md5 for md5 in md5s if md5.endswith(".dir")), md5s[0])
     return folder / "files/md5" / md5[:2] / md5[2:]
 
 
@@ -417,7 +419,7 @@ def test_continuous_integration_finds_a_stale_lock(published: Team) -> None:
     for stage in ("featurize@mfcc", "split", "train"):  # as if only one stage had run before the commit
         md5 = _lock(clone)[stage]["outs"][0]["md5"]
         head, _, tail = lock.read_text().partition(f"  {stage}:\n")
-        lock.write_text(f"{head}  {stage}:\n{tail.replace(md5, '0' * 32, 1)}")
+        lock.write_text(f"{head}  {stage}:\n{tail.replace(md5, 'f' * 32, 1)}")
         clone.fails(*check)
         assert "but it was written as" in clone.fails("python", "-m", "pipeline", "cache", "check-lock")
         clone.run("git", "checkout", "-q", ".")

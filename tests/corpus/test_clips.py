@@ -151,6 +151,7 @@ def test_other_files_beside_clips_are_no_labels() -> None:
         )
         assert "noise/deep/rain.wav" in origins.clips
     _origins(ids, _naming(label=r"(\d)_\w\.wav$", recordings=["noise"]), left_out)
+    _origins(["no/1.wav"], _naming(label="^([^/]+)"), ["README.md"])
     columns = {"path": "t.csv", "file": "file", "label": "label"}
     _origins(ids, _naming(table=columns), left_out, t="file,label\nyes/2_b.wav,yes\n")
 

@@ -232,12 +232,12 @@ def test_rejected_clips_are_listed_with_their_reasons(project: Project) -> None:
     Clips that are cut short, but taken, are in a table of their own.
     """
     rejects = project.path / "data" / "rejects.csv"
-    rejected, taken = 'go/<b>1.wav,"Format, not recognised",0\n', "go/2.wav,is cut short,1\n"
+    rejected, taken = 'go/<b>1.wav,"Format, not recognised",0\n', "go/a.wav,is cut short,1\n"
     rejects.write_text(f"clip,reason,taken\n{rejected}{taken}", encoding="utf-8")
     project.run(sys.executable, "-m", "pipeline.stages.report")
     text = _text(project.path / "results" / "report.html")
     assert "Rejected clips: 1 clip reason go/<b>1.wav Format, not recognised" in text
-    assert "Clips that are cut short, but taken: 1 clip reason go/2.wav is cut short" in text
+    assert "Clips that are cut short, but taken: 1 clip reason go/a.wav is cut short" in text
 
 
 def test_mistakes_can_be_left_out(project: Project) -> None:

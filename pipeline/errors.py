@@ -101,7 +101,7 @@ def run(main: Callable[[], None]) -> None:
         remedy = REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
-        path = error.filename or "a file"
+        path = error.filename or "standard output, or an open file"
         sys.exit(f"\n{path}: {error.strerror}: {remedy}\n")
 
 
@@ -109,8 +109,8 @@ def _print_exception(kind: type[BaseException], error: BaseException, trace: Tra
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    kept = str(error) or "what was finished is kept"
-    print(f"\ninterrupted: nothing is lost: {kept}; run the same command to go on", file=sys.stderr)
+    kept = str(error) or "finished outputs are kept"
+    print(f"\ninterrupted: {kept}; run the same command again to go on from there", file=sys.stderr)
 
 
 def _prefer_utf8() -> None:

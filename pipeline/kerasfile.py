@@ -79,7 +79,8 @@ def load(path: Path, *, remedy: str | None = None) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a forged file makes Keras raise any kind of error
-        raise PipelineError(
-            f"Keras cannot load {path}: {first_line(error)}: {remedy or again(path)}"
-        ) from None
+        problem = first_line(error)
+        if "safe_mode" in str(error):  # Keras advises to turn it off
+            problem = "it contains Python code, such as a Lambda layer, which is not run"
+        raise PipelineError(f"Keras cannot load {path}: {problem}: {remedy or again(path)}") from None
     return network

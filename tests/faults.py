@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -38,6 +39,13 @@ class Stage:
     name: str
     command: list[str]
     outputs: list[str]
+
+
+class Outcome(NamedTuple):
+    """How a stage ended."""
+
+    was_killed: bool  # rather than that it had already ended
+    lost: list[str]  # what is wrong
 
 
 class Faults:
@@ -74,10 +82,10 @@ class Faults:
         seconds: float | None = None,
         *,
         until: Callable[[], bool] | None = None,
-    ) -> list[str]:
+    ) -> "Outcome":
         """Delete the stage's outputs and run it. Then send it the signal `end`.
 
-        That is after so many `seconds`, or when `until` returns True. Return what is wrong when it has ended.
+        That is after so many `seconds`, or when `until` returns True.
         """
         for output in stage.outputs:
             _delete(self.project.path / output)
@@ -110,7 +118,7 @@ class Faults:
             left, whole = (_below(output, files) for files in (found, self.expected))
             if left != whole and (left or not is_stopped):
                 lost.append(f"{output} is neither whole nor absent")
-        return lost
+        return Outcome(is_stopped, lost)
 
     def recover(self) -> list[str]:
         """Run what `make run` runs, and return what differs from a project that was never disturbed."""
@@ -122,17 +130,19 @@ class Faults:
         lost += [f"{path} is left" for path in self.project.path.rglob(".unfinished")]
         return lost + (["dvc.lock has changed"] if self._lock() != self.lock else [])
 
-    def kill(self, stage: Stage, end: signal.Signals, moments: Iterable[float]) -> list[str]:
-        """Run the stage once for each of `moments`, in seconds, and end it then. Return what is lost.
+    def kill(self, stage: Stage, end: signal.Signals, times: int, moments: Iterator[float]) -> list[str]:
+        """Run the stage until it was ended so many `times`, at `moments` in seconds; return what is lost.
 
         Every other time, it cannot copy what the previous run has kept.
         """
-        lost = []
-        for number, moment in enumerate(moments):
-            if number % 2:
+        lost, killed = [], 0
+        while killed < times:
+            if killed % 2:
                 for kept in (self.project.path / "data/kept").glob("[!t]*"):  # not the training's state
                     shutil.rmtree(kept)
-            lost += self.run(stage, end, moment)
+            outcome = self.run(stage, end, next(moments))
+            killed += outcome.was_killed
+            lost += outcome.lost
         return lost + self.recover()
 
 
@@ -169,6 +179,11 @@ def _living(process: "subprocess.Popen[bytes]") -> list[str]:
     return living
 
 
+def _moments(generator: np.random.Generator, longest: float) -> Iterator[float]:
+    while True:
+        yield generator.uniform(0, longest)
+
+
 def main() -> None:
     """Kill the stages, and print a table of what was tried and lost."""
     options = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -187,10 +202,10 @@ def main() -> None:
             if arguments.stages and stage.name not in arguments.stages:
                 continue
             start = time.monotonic()
-            lost = faults.run(stage)
-            longest = time.monotonic() - start
+            lost = faults.run(stage).lost
+            moments = _moments(generator, time.monotonic() - start)
             for end in SIGNALS:
-                lost += faults.kill(stage, end, generator.uniform(0, longest, arguments.times))
+                lost += faults.kill(stage, end, arguments.times, moments)
             print(f"{stage.name:<20} {len(SIGNALS) * arguments.times:>6} {len(lost):>5}", flush=True)
             for problem in lost:
                 print(f"  {problem}", flush=True)

@@ -18,7 +18,7 @@ TOO_LARGE = "File too large: raise the limit of file sizes (ulimit -f), or use a
         ("raise PipelineError('a: is 1, must be 2')", "\na: is 1, must be 2\n\n"),
         (
             "open('large', 'wb').write(bytes(2 << 20))",
-            f"\na file: {TOO_LARGE}\n\n",
+            f"\nstandard output, or an open file: {TOO_LARGE}\n\n",
         ),
         (
             "with atomic_write(Path('large')) as part: part.write_bytes(bytes(2 << 20))",
@@ -56,7 +56,7 @@ def test_another_error_of_the_system_keeps_its_traceback(tmp_path: Path) -> None
     assert "Traceback" in result.stderr
 
 
-INTERRUPTED = "\ninterrupted: nothing is lost: what was finished is kept; run the same command to go on\n"
+INTERRUPTED = "\ninterrupted: finished outputs are kept; run the same command again to go on from there\n"
 
 
 @pytest.mark.parametrize(

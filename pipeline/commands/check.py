@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands import parser
-from pipeline.corpus import clips, splits
+from pipeline.corpus import clips, download, splits
 from pipeline.corpus.archive import Contents, Unpacking, opened
 from pipeline.corpus.audio import Audio
 from pipeline.corpus.clips import Clip, Naming
@@ -66,6 +66,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     show_clips = options.parse_args(arguments).clips
     delete_abandoned()  # if DVC restores every output, no stage does
+    for path in download.unfinished():
+        size = path.stat().st_size
+        print(f"{path} has {size:,} bytes of a download that broke off: it goes on, or delete it")
     params = load()
     problems = problems_in(params)
     if problems:

@@ -112,8 +112,7 @@ def _contents(path: Path, found: list[tuple[Parts, Entry]], exclude: list[str]) 
                 )
             files[parts] = entry
     clips = [parts for parts in files if is_clip(parts)]
-    occupied = {parts[:depth] for parts, _ in found for depth in range(1, len(parts))}
-    empty = {parts for parts, entry in wanted if entry.kind == "folder" and parts not in occupied}
+    empty = _empty_folders(found, exclude)
     top = clips[0][:1] if clips and all(len(p) > 2 and p[0] == clips[0][0] for p in clips) else ()
     left_out = {_below(top, parts) for parts in files if not is_clip(parts) and not is_table(parts)}
     contents = Contents({}, {}, sorted(left_out | {f"{_below(top, parts)}/" for parts in empty}))
@@ -129,6 +128,19 @@ def _contents(path: Path, found: list[tuple[Parts, Entry]], exclude: list[str]) 
             " archive again"
         )
     return contents
+
+
+def _empty_folders(found: list[tuple[Parts, Entry]], exclude: list[str]) -> set[Parts]:
+    """Return the visible folders that contain nothing, or only hidden files. Excluded ones are left out."""
+    folders, occupied = set(), set()
+    for parts, entry in found:
+        is_folder = entry.kind == "folder"
+        parents = {parts[:depth] for depth in range(1, len(parts) + is_folder)}
+        folders |= parents
+        if is_visible(parts):
+            occupied |= parents - {parts}
+    visible = {parts for parts in folders if is_visible(parts) and not {*parts} & {*exclude}}
+    return visible - occupied
 
 
 def _below(top: Parts, parts: Parts) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from pipeline.errors import PipelineError
+from pipeline.records import check_file
 
 # What zipfile, tarfile and the decompressors raise for damaged archives; the last ones for absurd numbers.
 DAMAGE = (
@@ -85,6 +86,7 @@ def entries(path: Path) -> Iterator[Iterator[Entry]]:
         PipelineError: the file is not a .zip or .tar.gz. The archive is damaged: some damage is found only
             after the last entry, or when a file is read. It has a password, or an unknown compression.
     """
+    check_file(path)
     with _reading(path):
         archive = _open(path)
     with archive:

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from pipeline.corpus import containers
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_write, naming
+from pipeline.files import DATA, UNFINISHED, atomic_write, naming
 from pipeline.needs import need_disk
 from pipeline.params import Section, Text, project, shown
 from pipeline.progress import Progress
@@ -27,7 +27,7 @@ from pipeline.progress import Progress
 if TYPE_CHECKING:
     from requests import Response
 
-UNFINISHED = Path("data/.unfinished")
+FOLDER = DATA / UNFINISHED
 PAUSES = (1.0, 4.0, 15.0)  # seconds between the tries
 TIMEOUT = 30.0  # seconds in which the server must send something
 CHUNK = 1 << 16  # bytes
@@ -103,7 +103,7 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
             f" set it in params.yaml, or run dvc exp run -S {key}.url=PATH"
         )
     source = local_path(archive.url)
-    unfinished = UNFINISHED / f"download-{name}-{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}"
+    unfinished = FOLDER / f"download-{name}-{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}"
     _remove_stale(name, keep=unfinished if source is None else None)
     if source is None:
         with _locked(unfinished) as part:
@@ -222,10 +222,15 @@ def _locked(path: Path) -> Iterator[_Part]:
 def _remove_stale(name: str, keep: Path | None) -> None:
     """Remove what has arrived of the data set `name` from other URLs, unless a process has it open."""
     form = re.compile(rf"download-{re.escape(name)}-[0-9a-f]{{16}}")
-    for path in sorted(UNFINISHED.glob("download-*")):
+    for path in sorted(FOLDER.glob("download-*")):
         if form.fullmatch(path.name) and path != keep:
             with suppress(PipelineError), _locked(path) as part:
                 part.remove()
+
+
+def unfinished() -> list[Path]:
+    """Return what has arrived of downloads that broke off."""
+    return [path for path in sorted(FOLDER.glob("download-*")) if path.suffix != ".version"]
 
 
 # --------------------------------------------------------------------------------------------- download

@@ -16,7 +16,7 @@ from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
 from pipeline.store.current import open_current
 from pipeline.store.layout import Rows, Store
-from pipeline.store.reader import rows
+from pipeline.store.reader import rows, verify
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -67,11 +67,13 @@ def load_subset(name: str, *, store: Path, split: Path) -> Subset:
 
     Raises:
         PipelineError: the store and split.csv have different clips, or the store was computed with other
-            parameters than params.yaml has.
+            parameters than params.yaml has, or a row does not match its checksum.
     """
     opened = open_current(store, store.stem)
     joined = members.read(split, ids=opened.clips)
-    return select_rows(opened, joined, [row for row, member in enumerate(joined) if member.split == name])
+    subset = select_rows(opened, joined, [row for row, member in enumerate(joined) if member.split == name])
+    verify(opened, subset.rows.tolist())
+    return subset
 
 
 def select_rows(store: Store, joined: Sequence[Member], indices: Sequence[int]) -> Subset:

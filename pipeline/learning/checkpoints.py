@@ -98,9 +98,10 @@ class Checkpoints:
             content = np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else repr(part).encode()
             digest.update(hashlib.blake2b(content).digest())
         self._folder = self._parent / digest.hexdigest()
-        others = [folder for folder in self._parent.glob("*") if folder != self._folder]
-        for old in sorted(others, key=lambda folder: folder.stat().st_mtime)[: 1 - TRAININGS]:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # somebody deletes them at this moment
+            others = [folder for folder in self._parent.iterdir() if folder != self._folder]
+            for old in sorted(others, key=lambda folder: folder.stat().st_mtime)[: 1 - TRAININGS]:
+                shutil.rmtree(old, ignore_errors=True)
 
     def epochs(self) -> list[int]:
         """Return the epochs after which there is a checkpoint, in rising order."""
@@ -118,13 +119,21 @@ class Checkpoints:
         return checkpoints
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Keep the checkpoint after `epoch`, and delete those that are no longer needed."""
-        with atomic_write(self._folder / str(epoch)) as part, part.open("wb") as file:
-            file.write(checkpoint.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        for old in self.epochs()[:-EPOCHS]:
-            (self._folder / str(old)).unlink(missing_ok=True)
+        """Keep the checkpoint after `epoch`, and delete those that are no longer needed.
+
+        If it cannot be written, that is printed, and training goes on.
+        """
+        try:
+            with atomic_write(self._folder / str(epoch)) as part, part.open("wb") as file:
+                file.write(checkpoint.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            for old in self.epochs()[:-EPOCHS]:
+                (self._folder / str(old)).unlink(missing_ok=True)
+        except OSError as error:  # somebody has deleted the folder, or the disk is full
+            print(
+                f"the state after epoch {epoch} is not kept in {self._folder}: {error.strerror}", flush=True
+            )
 
     def remove(self) -> None:
         """Delete the checkpoints of this training."""

@@ -146,9 +146,12 @@ def fit(
 
 def _restored(checkpoints: Checkpoints, parts: Sequence[Any], strategy: Any) -> tuple[int, Checkpoint] | None:
     """Return the last epoch of which every machine has a checkpoint, and the checkpoint, or None."""
+    import tensorflow as tf
+
     several = strategy.num_replicas_in_sync > 1
     machine = strategy.cluster_resolver.task_id if several and strategy.cluster_resolver else 0
-    checkpoints.bind([*parts, strategy.num_replicas_in_sync], machine)
+    devices = [device.device_type for device in tf.config.list_logical_devices()]
+    checkpoints.bind([*parts, strategy.num_replicas_in_sync, devices], machine)
     found = checkpoints.load()
     epochs = set(found)
     if several:
@@ -163,11 +166,13 @@ def _restored(checkpoints: Checkpoints, parts: Sequence[Any], strategy: Any) -> 
 
 @contextmanager
 def _interruptible(resumption: Resumption) -> Iterator[None]:
-    """Say in the message of a KeyboardInterrupt how many epochs are kept."""
+    """Say in the message of a KeyboardInterrupt how many epochs are kept, if any."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the training is kept up to epoch {resumption.epochs}") from None
+        if resumption.kept is None:
+            raise
+        raise KeyboardInterrupt(f"the training is kept up to epoch {resumption.kept}") from None
 
 
 def training_batches(

@@ -95,6 +95,11 @@ class Resumption:
                 path.write_bytes(content)
 
     @property
+    def kept(self) -> int | None:
+        """The last epoch after which the state is kept, if any."""
+        return self.epochs or None if self._checkpoints is not None else None
+
+    @property
     def seconds(self) -> float:
         """How long the training has taken until now, without the time in which it was stopped."""
         return time.monotonic() - self._start

@@ -42,11 +42,13 @@ def picture(svg: str, name: str) -> Markup:
 
     Raises `xml.parsers.expat.ExpatError` if it is not XML, because a browser would then show nothing.
     """
+    svg = NOT_XML.sub("", svg)
+    expat.ParserCreate("utf-8").Parse(svg.encode("utf-8"), True)
     start = svg.find(">") + 1
     # With its size known, the page does not move while pictures are decoded.
     size = SIZE.search(svg[:start])
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else ("", "")
-    drawn = NOT_XML.sub("", f"{svg[:start]}{INK}{svg[start:]}").encode("utf-8")
+    drawn = f"{svg[:start]}{INK}{svg[start:]}".encode()
     expat.ParserCreate("utf-8").Parse(drawn, True)
     return Markup('<img alt="{}" width="{}" height="{}" src="{}">').format(
         name, width, height, embedded(drawn, "image/svg+xml")

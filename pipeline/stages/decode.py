@@ -63,7 +63,7 @@ def main() -> None:
             partial(_decode, truncated=audio.truncated, **waveform),
         ),
         previous=previous,
-        check=partial(_check, ids, audio.max_rejects),
+        check=partial(_check, ids, origins, audio.max_rejects),
     )
     good, rejects = [], []
     for clip, verdict in zip(ids, verdicts, strict=True):
@@ -81,12 +81,13 @@ def main() -> None:
             rejects.append(Reject(clip, reason, taken=verdict.rejected is None))
     clips.write(CLIPS, good)
     clips.REJECTS.write(REJECTS, rejects)
-    taken = [reject.clip for reject in rejects if reject.taken]
-    if taken:
-        print(
-            f"{len(taken):,} of {len(good):,} clips are cut short, and are taken by params.yaml:"
-            f" audio.truncated: {REJECTS} has them, such as {taken[0]}"
-        )
+    for is_taken, what in (
+        (False, "cannot be decoded, and are left out by params.yaml: audio.max_rejects"),
+        (True, "are cut short, and are taken by params.yaml: audio.truncated"),
+    ):
+        some = [reject.clip for reject in rejects if reject.taken == is_taken]
+        if some:
+            print(f"{len(some):,} of {len(ids):,} clips {what}: {REJECTS} has them, such as {some[0]}")
     previous_run.save([WAVEFORMS, CLIPS, REJECTS])
 
 
@@ -119,11 +120,14 @@ def _clip(clip: str, origins: Mapping[str, Origin], recorded: Recorded | Clip) -
     )
 
 
-def _check(ids: list[str], max_rejects: int, verdicts: list[Verdict[Recorded]]) -> None:
+def _check(
+    ids: list[str], origins: Mapping[str, Origin], max_rejects: int, verdicts: list[Verdict[Recorded]]
+) -> None:
     rejects = {
         clip: verdict.rejected for clip, verdict in zip(ids, verdicts, strict=True) if verdict.rejected
     }
     if len(rejects) <= max_rejects and len(rejects) < len(ids):
+        _check_labels([origins[recordings.file(clip)].label for clip in ids], ids, rejects)
         return
     listed = [f"\n  {clip}: {reason}" for clip, reason in rejects.items()][:LISTED]
     if len(rejects) > LISTED:
@@ -138,6 +142,17 @@ def _check(ids: list[str], max_rejects: int, verdicts: list[Verdict[Recorded]]) 
         f"{len(rejects)} of {len(ids)} clips cannot be decoded, {allowed} may be (params.yaml:"
         f" audio.max_rejects):{''.join(listed)}\n{', or '.join(remedies)}"
     )
+
+
+def _check_labels(labels: Sequence[str], ids: Sequence[str], rejects: Mapping[str, str]) -> None:
+    """Raise PipelineError if all clips of a label are rejects."""
+    left = {label for label, clip in zip(labels, ids, strict=True) if clip not in rejects}
+    for label, clip in zip(labels, ids, strict=True):
+        if label not in left:
+            raise PipelineError(
+                f"no clip of the label {label} can be decoded, such as {clip}: {rejects[clip]}: repair these"
+                " files, or leave the label out with params.yaml: extract.exclude"
+            )
 
 
 if __name__ == "__main__":

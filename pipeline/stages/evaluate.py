@@ -1,5 +1,6 @@
 """models/model.keras and the test clips → results: metrics, predictions, and the tables behind the plots."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from pipeline import kerasfile, params
 from pipeline.corpus import clips
+from pipeline.corpus.members import SILENCE, UNKNOWN
 from pipeline.errors import PipelineError, run
 from pipeline.learning import evaluation, runtime, saving
 from pipeline.learning.batches import Subset, load_subset
@@ -19,16 +21,19 @@ from pipeline.store.layout import Store
 
 MODEL = Path("models/model.keras")
 RESULTS = Path("results")
+CLIPS = Path("data/clips.csv")
+SPLIT = Path("data/split.csv")
 
 
 def main() -> None:
     """Predict the test clips with the trained model and score the predictions."""
     feature = params.read("feature", params.Name)
-    test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
+    test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=SPLIT)
     waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
     log = read_json(RESULTS / "train/metrics.json", Log)
-    recorded = clips.read(Path("data/clips.csv"), ids=waveforms.clips)
+    recorded = clips.read(CLIPS, ids=waveforms.clips)
     speakers = {clip.clip: clip.speaker for clip in recorded}
+    _check_labels(test, {clip.clip: clip.label for clip in recorded})
     description = kerasfile.description(MODEL)
     runtime.start(seed=0, precision=kerasfile.precision(MODEL))
     model = kerasfile.load(MODEL)
@@ -70,6 +75,16 @@ def main() -> None:
     )
     for snr, accuracy in in_noise.items():
         print(f"test in noise at {snr:>2} dB: accuracy {accuracy:.3f}")
+
+
+def _check_labels(test: Subset, recorded: Mapping[str, str]) -> None:
+    """Raise PipelineError if a clip has another label in split.csv than in clips.csv."""
+    for clip, target in zip(test.clips, test.targets.tolist(), strict=True):
+        label = test.labels[target]
+        if label not in (recorded[clip], UNKNOWN, SILENCE):
+            raise PipelineError(
+                f"{SPLIT}: the label of {clip} is {label}, but {recorded[clip]} in {CLIPS}: {again(SPLIT)}"
+            )
 
 
 def _score_in_noise(model: Any, test: Subset, waveforms: Store) -> dict[int, float]:

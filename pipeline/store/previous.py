@@ -59,16 +59,19 @@ class PreviousRun:
         if code_digest() != self._made_by["pipeline"]:
             print(f"the code was edited during the run: {self._folder} is not updated", flush=True)
             return
-        with atomic_write(self._folder) as part:
-            part.mkdir()
-            tables = []
-            for output in outputs:
-                if output.suffix == STORE:
-                    _link(output, part / output.name)
-                else:
-                    tables.append(Path(shutil.copyfile(output, part / output.name)))
-            made_by = {**self._made_by, "tables": _contents(tables)}
-            (part / KEY).write_text(json.dumps(made_by), encoding="utf-8")
+        try:
+            with atomic_write(self._folder) as part:
+                part.mkdir()
+                tables = []
+                for output in outputs:
+                    if output.suffix == STORE:
+                        _link(output, part / output.name)
+                    else:
+                        tables.append(Path(shutil.copyfile(output, part / output.name)))
+                made_by = {**self._made_by, "tables": _contents(tables)}
+                (part / KEY).write_text(json.dumps(made_by), encoding="utf-8")
+        except OSError as error:  # the outputs are complete without it
+            print(f"{self._folder} is not updated: {error.strerror}", flush=True)
 
 
 def _link(path: Path, to: Path) -> None:

@@ -1,13 +1,16 @@
 """Read rows of a store without copying them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.store.layout import Rows, Store
+from pipeline.errors import PipelineError
+from pipeline.records import again
+from pipeline.store.layout import Rows, Store, digests
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,17 @@ def rows(store: Store) -> Rows:
     >>> rows(store)[0].shape
     """
     return place(store).rows()
+
+
+def verify(store: Store, indices: Sequence[int]) -> None:
+    """Compare the rows with these `indices` with their checksums.
+
+    Raises PipelineError that names the first clip whose row has changed since it was written.
+    """
+    stored = rows(store)
+    for index in indices:
+        if digests([stored[index]])[0] != store.checksums[index]:
+            raise PipelineError(
+                f"{store.path}: the row of {store.clips[index]} has changed since it was written:"
+                f" {again(store.path)}"
+            )

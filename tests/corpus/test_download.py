@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpus import download
-from pipeline.corpus.download import UNFINISHED, Archive, fetch, without_secrets
+from pipeline.corpus.download import FOLDER, Archive, fetch, without_secrets
 from pipeline.errors import PipelineError
 from tests.fileserver import Answer, FileServer, serving
 from tests.project import ROOT
@@ -61,7 +61,7 @@ def _files() -> dict[str, int]:
 
 def _unfinished() -> list[int]:
     """Return the lengths of what has arrived of downloads."""
-    return [path.stat().st_size for path in UNFINISHED.glob("download-*") if not path.suffix]
+    return [path.stat().st_size for path in FOLDER.glob("download-*") if not path.suffix]
 
 
 # --------------------------------------------------------------------------------------------- download
@@ -380,7 +380,7 @@ def test_a_mixture_of_two_versions_is_fetched_once_more(server: FileServer, tmp_
 def test_a_download_that_was_complete_but_not_moved_is_used(server: FileServer, tmp_path: Path) -> None:
     """A run that was killed after the last byte has nothing left to fetch."""
     _break(server)
-    (part,) = (path for path in UNFINISHED.iterdir() if not path.suffix)
+    (part,) = (path for path in FOLDER.iterdir() if not path.suffix)
     part.write_bytes(CONTENT)
     assert _fetch(server.url, tmp_path / "own") == SHA256
     assert len(server.requests) == 1
@@ -390,7 +390,7 @@ def test_a_download_that_was_complete_but_not_moved_is_used(server: FileServer, 
 def test_other_downloads_of_a_data_set_are_removed(server: FileServer, tmp_path: Path) -> None:
     """With another URL, or a path, what arrived from the old one is of no use; other data sets keep it."""
     _break(server)
-    other = UNFINISHED / f"download-own-2-{'0' * 16}"
+    other = FOLDER / f"download-own-2-{'0' * 16}"
     other.write_bytes(b"of another data set")
     (tmp_path / "clips.zip").write_bytes(CONTENT)
     server.answers = [Answer(404, b"")]
@@ -405,7 +405,7 @@ def test_other_downloads_of_a_data_set_are_removed(server: FileServer, tmp_path:
 def test_two_processes_do_not_download_the_same(server: FileServer, tmp_path: Path) -> None:
     """The second one says so, and changes nothing."""
     _break(server)
-    (part,) = (path for path in UNFINISHED.iterdir() if not path.suffix)
+    (part,) = (path for path in FOLDER.iterdir() if not path.suffix)
     with part.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(PipelineError, match="another process downloads"):

@@ -29,7 +29,7 @@ from tests.project import Project, fresh_environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 # A process that lives so many seconds longer than its stage is an orphan.
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def main() -> None:
             partial(_decode, truncated=audio.truncated, **waveform),
         ),
         previous=previous,
-        check=partial(_check, ids, origins, audio.max_rejects),
+        check=partial(_check, ids, _words(ids, origins, naming), audio.max_rejects),
     )
     good, rejects = [], []
     for clip, verdict in zip(ids, verdicts, strict=True):
@@ -121,13 +121,13 @@ def _clip(clip: str, origins: Mapping[str, Origin], recorded: Recorded | Clip) -
 
 
 def _check(
-    ids: list[str], origins: Mapping[str, Origin], max_rejects: int, verdicts: list[Verdict[Recorded]]
+    ids: list[str], words: Mapping[str, str], max_rejects: int, verdicts: list[Verdict[Recorded]]
 ) -> None:
     rejects = {
         clip: verdict.rejected for clip, verdict in zip(ids, verdicts, strict=True) if verdict.rejected
     }
     if len(rejects) <= max_rejects and len(rejects) < len(ids):
-        _check_labels([origins[recordings.file(clip)].label for clip in ids], ids, rejects)
+        _check_labels(words, rejects)
         return
     listed = [f"\n  {clip}: {reason}" for clip, reason in rejects.items()][:LISTED]
     if len(rejects) > LISTED:
@@ -144,10 +144,16 @@ def _check(
     )
 
 
-def _check_labels(labels: Sequence[str], ids: Sequence[str], rejects: Mapping[str, str]) -> None:
+def _words(ids: Sequence[str], origins: Mapping[str, Origin], naming: Naming) -> dict[str, str]:
+    """Return the label of each clip that is not noise."""
+    labels = {clip: origins[recordings.file(clip)].label for clip in ids}
+    return {clip: label for clip, label in labels.items() if label not in naming.recordings}
+
+
+def _check_labels(words: Mapping[str, str], rejects: Mapping[str, str]) -> None:
     """Raise PipelineError if all clips of a label are rejects."""
-    left = {label for label, clip in zip(labels, ids, strict=True) if clip not in rejects}
-    for label, clip in zip(labels, ids, strict=True):
+    left = {label for clip, label in words.items() if clip not in rejects}
+    for clip, label in words.items():
         if label not in left:
             raise PipelineError(
                 f"no clip of the label {label} can be decoded, such as {clip}: {rejects[clip]}: repair these"

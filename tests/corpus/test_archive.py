@@ -310,7 +310,7 @@ def test_a_name_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
 
 @both
 def test_files_and_empty_folders_that_are_left_out_are_listed(tmp_path: Path, pack: Pack) -> None:
-    """Hidden, excluded and used files are not in the list, nor folders that contain such files."""
+    """Hidden, excluded and used files are not in the list. A folder of hidden files counts as empty."""
     entries = {
         "top/yes/a.wav": b"1",
         "top/no/a.m4a": b"2",
@@ -326,10 +326,11 @@ def test_files_and_empty_folders_that_are_left_out_are_listed(tmp_path: Path, pa
     for name in ("top/", "top/yes/", "top/down/", "top/up/", "top/.git/", "top/_excluded_/deep/"):
         _add_folder(path, name)
     contents = _unpack(path, tmp_path / "raw")
-    assert contents.left_out == ["LICENSE", "README.md", "down/", "no/a.m4a", "no/b.M4A", "yes/notes.md"]
+    files = ["LICENSE", "README.md", "down/", "no/a.m4a", "no/b.M4A", "up/", "yes/notes.md"]
+    assert contents.left_out == files
     assert contents.left_out_text() == (
-        "left out: 2 files .m4a, 2 files .md, 1 file without suffix, 1 empty folder; folders without clips:"
-        " down, no"
+        "left out: 2 files .m4a, 2 files .md, 2 empty folders, 1 file without suffix; folders without clips:"
+        " down, no, up"
     )
 
 

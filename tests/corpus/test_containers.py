@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import random
 import struct
 import tarfile
@@ -300,3 +301,15 @@ def test_the_kind_of_a_file_is_known_by_its_content(
     """Only a zip and a tar, which may be compressed, are archives."""
     (tmp_path / "own").write_bytes(content)
     assert kind(tmp_path / "own") == expected
+
+
+def test_an_archive_that_is_no_file_is_named(tmp_path: Path) -> None:
+    """A missing archive, a folder and a FIFO, which would never end, are one message each."""
+    os.mkfifo(tmp_path / "fifo")
+    for path, message in (
+        (tmp_path / "missing", "is missing: run dvc repro"),
+        (tmp_path, "must be a file, is a folder"),
+        (tmp_path / "fifo", "must be a file, is a FIFO"),
+    ):
+        with pytest.raises(PipelineError, match=message), entries(path):
+            pass

@@ -98,6 +98,17 @@ def test_batches_of_a_float16_store_are_float32(store: Path, tmp_path: Path) -> 
         np.testing.assert_array_equal(values.numpy(), expected)
 
 
+def test_a_row_that_has_changed_is_refused(store: Path) -> None:
+    """Training on a damaged store would be silent: the message names the first clip of the split."""
+    described = describe(store)
+    with store.open("r+b") as file:
+        file.seek(described.offset + 37 * 4 * 3 * 4 + 5)  # in row 37, which is in train
+        file.write(b"\xff")
+    with pytest.raises(PipelineError, match=r"the row of no/037 has changed since it was written"):
+        _subset(store)
+    assert len(_subset(store, "val").rows) == 20
+
+
 def test_a_split_of_other_clips_is_refused(store: Path) -> None:
     """If split.csv lacks clips of the store, the message names one and says how many."""
     members.write(store.with_name("split.csv"), [Member("no/000", "no", "train", noise=False)])

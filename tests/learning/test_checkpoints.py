@@ -128,3 +128,18 @@ def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
     training.save(1, CHECKPOINT)
     training.remove()
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_no_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the folder cannot be made, or is deleted meanwhile, that is printed, and the next one is kept."""
+    parent = tmp_path / "train"
+    parent.touch()
+    training = Checkpoints(parent)
+    training.bind([], 0)
+    training.save(1, CHECKPOINT)
+    assert "the state after epoch 1 is not kept" in capsys.readouterr().out
+    parent.unlink()
+    training.save(2, CHECKPOINT)
+    assert training.epochs() == [2]

@@ -154,6 +154,7 @@ DAMAGES = [
         "features.0: expected",
     ),
     ("results/examples/0.svg", lambda text: text[: len(text) // 2], "0.svg is not an SVG picture"),
+    ("results/examples/0.svg", lambda _: "", "0.svg is not an SVG picture"),
     ("data/clips.csv", lambda text: text.replace("wav,go,", "wav,no,", 1), "is 'no', but 'go' by its path"),
     ("data/split.csv", lambda text: text.replace("test", "tset"), "column split: expected to match pattern"),
 ]

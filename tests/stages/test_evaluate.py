@@ -62,6 +62,10 @@ def _predict_another_shape() -> None:
     keras.Model(inputs, outputs).save("models/model.keras")
 
 
+def swap(label: re.Match[str]) -> str:
+    return ",yes,test" if label[1] == "go" else ",go,test"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -92,6 +96,10 @@ def _predict_another_shape() -> None:
         (
             _edit("data/split.csv", lambda text: text.replace(",yes,test", ",yess,test", 1)),
             "the label 'yes' has clips in train and val, expected one or more in",
+        ),
+        (
+            _edit("data/split.csv", lambda text: re.sub(",(go|yes),test", swap, text)),
+            "data/split.csv: the label of go/.* is yes, but go in data/clips.csv",
         ),
     ],
 )

@@ -238,6 +238,16 @@ def test_a_run_is_not_saved_if_the_code_is_edited_meanwhile(
     assert not (folder.path / "data/kept").exists()
 
 
+def test_outputs_are_complete_if_nothing_can_be_kept(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file where data/kept should be is named, and the stage ends with its outputs."""
+    (folder.path / "data/kept").touch()
+    folder.run("decode")
+    assert "data/kept/decode is not updated: " in capsys.readouterr().out
+    assert describe(folder.path / "data/waveforms.h5").shape[0] == 150
+
+
 KILLED = """if True:
     import sys
     from pipeline.stages import {name}
@@ -385,6 +395,17 @@ def test_clips_that_are_cut_short_are_rejects_or_taken_and_counted(
     rejects = read_csv(folder.path / "data/rejects.csv")
     assert [(row["clip"], row["taken"]) for row in rejects] == [(expected[0], "0"), (expected[3], "0")]
     assert describe(folder.path / "data/waveforms.h5").shape[0] == 149
+
+
+def test_a_label_whose_clips_are_all_rejects_is_an_error(folder: Folder) -> None:
+    """Even if `audio.max_rejects` allows so many rejects, no label vanishes. Other rejects are counted."""
+    for clip in sorted((folder.path / "data/raw/label 1").iterdir()):
+        clip.write_bytes(b"no audio")
+    folder.params["audio"]["max_rejects"] = 100
+    message = folder.fails("decode")
+    assert "no clip of the label label 1 can be decoded, such as label 1/s" in message
+    assert "extract.exclude" in message
+    assert not (folder.path / "data/clips.csv").exists()
 
 
 def test_clips_csv_does_not_depend_on_audio_parameters(folder: Folder) -> None:

@@ -41,7 +41,7 @@ def need_memory(size: int, what: str, remedy: str, *, held: int = 0) -> None:
     free = psutil.virtual_memory().available + held
     if size > free:
         raise PipelineError(
-            f"{what} needs {_readable(size)} of memory, where {_readable(free)} are free: {remedy}, or use a"
+            f"{what} needs {_readable(size)} of memory, but {_readable(free)} are free: {remedy}, or use a"
             " machine with more memory"
         )
 

@@ -45,7 +45,7 @@ SHOWN = 60
 
 def again(path: Path | str) -> str:
     """Return what to do if the file at `path`, an output of the pipeline, is missing or damaged."""
-    return f"run dvc checkout {path}, or dvc repro, to get it back"
+    return f"run dvc checkout --force {path}, or dvc repro, to get it back"
 
 
 def not_a_file(path: Path) -> str | None:

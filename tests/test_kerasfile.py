@@ -100,7 +100,7 @@ def test_a_damaged_model_is_one_message(
     path.write_bytes(damage(good))
     with pytest.raises(PipelineError, match=message) as error:
         _load(path)
-    assert str(error.value).endswith(f"run dvc checkout {path}, or dvc repro, to get it back")
+    assert str(error.value).endswith(f"run dvc checkout --force {path}, or dvc repro, to get it back")
     assert "\n" not in str(error.value)
     with pytest.raises(PipelineError, match=r": train another$"):
         _load(path, remedy="train another")

@@ -37,5 +37,5 @@ def test_a_memory_that_is_too_small_is_named_with_both_numbers(monkeypatch: pyte
     with pytest.raises(PipelineError) as caught:
         need_memory(1700, "decode", "lower it", held=100)
     assert str(caught.value) == (
-        "decode needs 1.7 kB of memory, where 1.6 kB are free: lower it, or use a machine with more memory"
+        "decode needs 1.7 kB of memory, but 1.6 kB are free: lower it, or use a machine with more memory"
     )

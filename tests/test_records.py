@@ -75,7 +75,10 @@ def test_tables_can_contain_any_text(tmp_path: Path) -> None:
         (TEXT.replace("a/", "ä/").encode("latin-1"), "must be text in UTF-8, is not at byte 28"),
         (TEXT.replace(",", ";"), r"has clip;split;clips;loss;noise \(separated by semicolons, as spread"),
         (TEXT.replace(",", "\t"), r"\(separated by tabs, as spreadsheets do\)"),
-        (TEXT.replace(",noise", ""), "must have the columns .*, has clip,split,clips,loss: run dvc checkout"),
+        (
+            TEXT.replace(",noise", ""),
+            "must have the columns .*, has clip,split,clips,loss: run dvc checkout --force",
+        ),
         (
             TEXT.replace("loss,noise", "noise,loss"),
             "must have the columns .*, has clip,split,clips,noise,loss",
@@ -108,7 +111,7 @@ def test_a_damaged_table_is_one_message(tmp_path: Path, content: str | bytes, me
     with pytest.raises(PipelineError, match=message) as error:
         TABLE.read(path)
     assert str(error.value).startswith(str(path))
-    assert f"run dvc checkout {path}, or dvc repro" in str(error.value)
+    assert f"run dvc checkout --force {path}, or dvc repro" in str(error.value)
     assert "\n" not in str(error.value)
 
 

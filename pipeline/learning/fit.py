@@ -160,7 +160,7 @@ def _restored(checkpoints: Checkpoints, parts: Sequence[Any], strategy: Any) -> 
         epochs = replicas.common(strategy, epochs)
     if not epochs:
         return None
-    print(f"training goes on after epoch {max(epochs)}, at which it was stopped", flush=True)
+    print(f"training goes on after epoch {max(epochs)}", flush=True)
     return max(epochs), found[max(epochs)]
 
 

@@ -139,8 +139,8 @@ def _check(
     if any(reason.startswith(CUT_SHORT) for reason in rejects.values()):
         remedies.append("set audio.truncated to accept, to take clips that are cut short")
     raise PipelineError(
-        f"{len(rejects)} of {len(ids)} clips cannot be decoded, {allowed} may be (params.yaml:"
-        f" audio.max_rejects):{''.join(listed)}\n{', or '.join(remedies)}"
+        f"{len(rejects)} of {len(ids)} clips cannot be decoded, params.yaml: audio.max_rejects allows"
+        f" {allowed}:{''.join(listed)}\n{', or '.join(remedies)}"
     )
 
 

@@ -204,7 +204,7 @@ def _check_digests(
     if mismatched.size:
         raise PipelineError(
             f"{clips[indices[mismatched[0]]]}: the input of {verb} does not match its checksum, so it was"
-            " changed or damaged: run dvc checkout, then dvc repro"
+            " changed or damaged: run dvc checkout --force, then dvc repro"
         )
 
 

@@ -52,7 +52,7 @@ def test_a_split_that_was_edited_by_hand_is_refused(tmp_path: Path, old: str, ne
     path.write_text(text.replace(old, new))
     with pytest.raises(PipelineError, match=message) as error:
         members.read(path)
-    assert "run dvc checkout" in str(error.value)
+    assert "run dvc checkout --force" in str(error.value)
 
 
 def test_a_split_without_labels_or_of_other_clips_is_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_weights_that_no_memory_holds_are_refused(
     """They are refused before Keras allocates them, with both numbers."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 10**9))
     add_weight = keras_layer().add_weight
-    with pytest.raises(PipelineError, match=rf"with {weights}.* weights .* memory, where 8\.\d GB are free"):
+    with pytest.raises(PipelineError, match=rf"with {weights}.* weights .* memory, but 8\.\d GB are free"):
         build(model, subsets["train"], TRAIN)
     assert keras_layer().add_weight is add_weight
 

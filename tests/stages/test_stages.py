@@ -325,7 +325,7 @@ def test_a_broken_clip_fails_the_stage_and_is_named(folder: Folder) -> None:
     """If audio.max_rejects is 0, a clip that cannot be decoded stops the stage, which writes nothing."""
     (folder.path / "data/raw/label 0/broken.wav").write_text("no audio")
     output = folder.fails("decode")
-    assert "1 of 151 clips cannot be decoded, 0 may be (params.yaml: audio.max_rejects):" in output
+    assert "1 of 151 clips cannot be decoded, params.yaml: audio.max_rejects allows 0:" in output
     assert "label 0/broken.wav: Format not recognised" in output
     assert folder.digests() == {}
     assert {path.name for path in (folder.path / "data").iterdir()} == {"raw", "left_out.csv"}

@@ -34,7 +34,7 @@ def test_the_clips_of_all_workers_must_fit_into_memory(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16_000))
     monkeypatch.setenv("PIPELINE_JOBS", "2")
     _require(tmp_path / "a.h5", clip_bytes=1000)
-    with pytest.raises(PipelineError, match=r"^decode needs 32\.0 kB of memory, where 16\.0 kB are free"):
+    with pytest.raises(PipelineError, match=r"^decode needs 32\.0 kB of memory, but 16\.0 kB are free"):
         _require(tmp_path / "a.h5", clip_bytes=2000)
     _require(tmp_path / "a.h5", clips=64, clip_bytes=2000)
     _require(tmp_path / "a.h5", clips=1, clip_bytes=16_000)

@@ -356,7 +356,7 @@ def test_only_the_first_rejects_are_printed(folder: Folder) -> None:
     for file in (folder.path / "data/raw").glob("*/*_nohash_*.wav"):
         file.unlink()
     output = folder.fails("decode")
-    assert "30 of 30 clips cannot be decoded, 29 may be" in output
+    assert "30 of 30 clips cannot be decoded, params.yaml: audio.max_rejects allows 29" in output
     assert output.endswith("\n  and 10 more\nRepair or remove these files\n\n")  # no number of rejects helps
 
 

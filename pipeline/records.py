@@ -1,7 +1,7 @@
 """Write and read tables and JSON files whose content has a declared type, and check it when it is read.
 
 A file may have been edited by hand, cut short, or made by somebody else. So every value that is read has its
-type and lies in its bounds, or the message names the file, the place, what was found and what was expected.
+type and is within its bounds, or the message names the file, the place, the value and the expected values.
 """
 
 import csv
@@ -202,7 +202,7 @@ class _LineFeeds:
 
 
 class _WrongError(Exception):
-    """What is wrong with a file; the text goes on after the file's name."""
+    """A problem with a file. Its text continues the file's name."""
 
 
 def _cells(row: Iterable[object]) -> list[object]:

@@ -16,7 +16,7 @@ NONE_HAS = 10**24
 def test_a_disk_that_is_too_small_is_named_with_both_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is needed, where, what is free, and what to do are in one message; an exact fit is enough."""
+    """One message has the need, the path, the free space and the remedy. An exact fit is enough."""
     path = tmp_path / "not/yet/stft.h5"
     with pytest.raises(PipelineError, match=r"needs 1000000\.0 EB for"):
         need_disk(path, NONE_HAS, "features.stft", "lower it")

@@ -19,7 +19,7 @@ from pipeline.needs import need_disk
 from pipeline.params import Section, Text
 from pipeline.progress import Progress
 
-# What a file system answers to a name that it cannot have: too long, with other characters, or taken.
+# Errors of a file system that refuses a name: it is too long, has other characters, or is taken.
 REFUSED = (
     errno.ENAMETOOLONG,
     errno.EINVAL,

@@ -220,7 +220,7 @@ def _of_path(name: str, clip: str, naming: Naming) -> str:
 def check(path: Path, clips: Iterable[Clip], naming: Naming) -> None:
     """Raise PipelineError if one of `clips`, the rows of clips.csv, is not what its path says.
 
-    What a table of the archive says is not compared.
+    Values from a table of the archive are not compared.
     """
     for clip in clips:
         file = recordings.file(clip.clip)

@@ -1,6 +1,6 @@
 """Fetch an archive, from a server or from a path on this machine, and verify it.
 
-What has arrived of a broken download is kept. The next try, or the next run, asks only for the rest.
+If a download breaks off, its first part is kept. The next try, or the next run, asks only for the rest.
 """
 
 import fcntl
@@ -158,7 +158,7 @@ def _verified(archive: Archive, path: Path, key: str, sent: str = "") -> str:
 
 
 class _Part:
-    """What has arrived of a download, and a file beside it with the server's name for this version of it."""
+    """The first part of a download, and a file beside it with the server's name for this version of it."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path

@@ -73,7 +73,7 @@ def digests(items: Iterable[Any]) -> Digests:
 def describe(path: Path) -> Store:
     """Return the store at `path`, without reading its rows.
 
-    A file may be damaged, or made by somebody else. So nothing is read that lies outside of it, and no more
+    A file may be damaged, or made by somebody else. So nothing is read from outside of it, and no more
     than it has bytes.
 
     Raises PipelineError if it is not a store: it is not a file of HDF5, is cut short, has a part missing, has
@@ -117,7 +117,7 @@ class _Feature(Record):
 
 
 class _Params(Record):
-    """What is used of the attribute `params`. There may be more."""
+    """The parts of the attribute `params` that are used. There may be more."""
 
     audio: _Audio | None = None
     feature: _Feature | None = None

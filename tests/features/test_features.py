@@ -265,7 +265,7 @@ def test_empty_bands_are_those_without_a_weight() -> None:
 
 @each_feature
 def test_the_memory_of_a_kernel_is_at_least_what_is_said(feature: Feature) -> None:
-    """What a kernel allocates at its peak is at least `memory`, and at most five times as much."""
+    """A kernel allocates at least `memory` at its peak, and at most five times as much."""
     waveforms, kernel = hard_waveforms(), feature.kernel(RATE)
     tracemalloc.start()
     kernel(waveforms)

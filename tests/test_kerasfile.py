@@ -149,16 +149,20 @@ def test_a_model_of_other_clips_does_not_fit(good: bytes, tmp_path: Path) -> Non
     (tmp_path / "model.keras").write_bytes(good)
     network = kerasfile.load(tmp_path / "model.keras")
     store = make_subsets(tmp_path)["train"].store
-    for described, labels, message in (
+    fitting = {"labels": ["no", "yes"], "feature": store.params["feature"]}
+    for changes, labels, message in (
         ({}, ["no", "yes"], None),
         ({}, ["no", "oui", "yes"], "returns 2 logits, expected 12 x 40, the shape of .* and 3, the number"),
         ({"labels": ["a", "b"]}, ["no", "yes"], "was trained on the labels a, b, expected no, yes"),
         ({"labels": 7}, ["no", "yes"], "was trained on the labels 7, expected no, yes"),
+        ({"labels": None}, ["no", "yes"], "was trained on the labels None, expected no, yes"),
         ({"feature": {"params": {"n": 1}}}, ["no", "yes"], "was trained on a feature with {'n': 1}"),
         ({"feature": [1]}, ["no", "yes"], r"was trained on a feature with \[1\]"),
+        ({"feature": {}}, ["no", "yes"], "was trained on a feature with None"),
     ):
-        problem = misfit(network, described, store, labels)
+        problem = misfit(network, {**fitting, **changes}, store, labels)
         assert (problem is None) if message is None else re.search(message, str(problem))
+    assert "does not say its feature and labels" in str(misfit(network, {}, store, ["no", "yes"]))
 
 
 def test_a_model_damaged_at_random_is_refused_or_a_network(good: bytes, tmp_path: Path) -> None:

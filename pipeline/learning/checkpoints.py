@@ -5,6 +5,7 @@ checkpoint is used only by a training that computes the same: with the same para
 and number of devices. It then ends with the same bytes as a training that was never stopped.
 """
 
+import fcntl
 import hashlib
 import io
 import json
@@ -34,6 +35,7 @@ TRAININGS = 3
 EPOCHS = 2
 LIBRARIES = ("keras", "numpy", "tensorflow")
 DIGEST_BYTES = 16
+LOCK = ".lock"
 PROGRESS, LOGS = "progress", "logs"
 
 
@@ -79,12 +81,27 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Create it when the stage begins: it remembers the code as it is then, and the code may be edited while
-    the stage runs. Then call `bind` to say what is trained.
+    the stage runs. Then call `bind` to say what is trained. No other process can bind the same training
+    before the end of the `with` block.
     """
 
     def __init__(self, parent: Path) -> None:
         self._parent = self._folder = parent
         self._code = code_digest()
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.epochs():
+            self.remove()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def bind(self, parts: Iterable[Any], machine: int) -> None:
         """Use the checkpoints of the training that `parts` determine, and delete those of old trainings.
@@ -92,20 +109,39 @@ class Checkpoints:
         Args:
             parts: arrays, and objects whose `repr` says all about them.
             machine: the number of this machine, if several train together.
+
+        Raises PipelineError if another process does the same training.
         """
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for part in (self._code, [version(library) for library in LIBRARIES], machine, *parts):
             content = np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else repr(part).encode()
             digest.update(hashlib.blake2b(content).digest())
+        self._unlock()
         self._folder = self._parent / digest.hexdigest()
+        try:
+            self._lock = _lock(self._folder)
+        except BlockingIOError:
+            raise PipelineError(
+                "another process does the same training: wait until it ends, or stop it, and run the command"
+                f" again. It keeps its state in {self._folder}"
+            ) from None
+        except OSError:
+            pass  # `save` says why nothing can be kept; or the file system has no locks
+        self._delete_old()
+
+    def _delete_old(self) -> None:
         with suppress(OSError):  # somebody deletes them at this moment
             others = [folder for folder in self._parent.iterdir() if folder != self._folder]
-            for old in sorted(others, key=lambda folder: folder.stat().st_mtime)[: 1 - TRAININGS]:
-                shutil.rmtree(old, ignore_errors=True)
+            others.sort(key=lambda folder: (bool(_epochs(folder)), folder.stat().st_mtime))
+            for old in others[: 1 - TRAININGS]:
+                with suppress(OSError):  # it is trained now
+                    lock = _lock(old)
+                    shutil.rmtree(old, ignore_errors=True)
+                    os.close(lock)
 
     def epochs(self) -> list[int]:
         """Return the epochs after which there is a checkpoint, in rising order."""
-        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdecimal())
+        return _epochs(self._folder)
 
     def load(self) -> dict[int, Checkpoint]:
         """Return all checkpoints by their epochs. One that is damaged is left out, and named."""
@@ -141,3 +177,22 @@ class Checkpoints:
         for folder in (self._parent, self._parent.parent):
             with suppress(OSError):  # there is something else in it
                 folder.rmdir()
+
+
+def _epochs(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def _lock(folder: Path) -> int:
+    """Lock `folder` for this process, and return the descriptor that holds the lock until it is closed.
+
+    When a process dies, the system removes its locks. Raises BlockingIOError if another process has the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock

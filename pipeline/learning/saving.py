@@ -41,8 +41,7 @@ def misfit(network: Any, described: dict[str, Any], store: Store, labels: list[s
 
     Args:
         network: a Keras model, as `kerasfile.load` returns it.
-        described: its description, as `kerasfile.description` returns it. A model that an older version of
-            this project saved has none.
+        described: its description, as `kerasfile.description` returns it.
         store: a feature.
         labels: of the task, sorted.
     """
@@ -53,14 +52,17 @@ def misfit(network: Any, described: dict[str, Any], store: Store, labels: list[s
             f"takes {_by(shapes[0])} (frames, bins) and returns {_by(shapes[1])} logits, expected"
             f" {_by(expected[0])}, the shape of {store.path}, and {len(labels)}, the number of labels"
         )
-    known = described.get("labels", labels)
+    missing = {"labels", "feature"} - described.keys()
+    if missing:
+        return f"does not say its {' and '.join(sorted(missing))}, as every model of this pipeline does"
+    known = described["labels"]
     if known != labels:
         names = ", ".join(map(str, known)) if isinstance(known, list) else repr(known)
         return f"was trained on the labels {names}, expected {', '.join(labels)}"
-    feature = described.get("feature", {})
+    feature = described["feature"]
     taken = feature.get("params") if isinstance(feature, dict) else feature
     stored = store.params["feature"].get("params")
-    if taken not in (None, stored):
+    if taken != stored:
         return f"was trained on a feature with {taken}, {store.path} has {stored}"
     return None
 

@@ -81,6 +81,8 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     if settings.teacher_feature is not None:
         path = store.path.with_name(f"{settings.teacher_feature}.h5")
         store = open_current(path, settings.teacher_feature, same_clips_as=store)
+    # A model that an older version of this project saved does not describe itself.
+    described = {"labels": train.labels, "feature": store.params["feature"], **described}
     problem = saving.misfit(network, described, store, train.labels)
     if problem:
         raise PipelineError(

@@ -46,7 +46,7 @@ def main() -> None:
     with strategy.scope():
         net = network.build(model, train, settings, moments)
         taught_by = teacher.load(settings, train)
-    with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
+    with checkpoints, runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
         seconds = fit(
             net,
             model,

@@ -1,6 +1,7 @@
 """Checkpoints: what they contain, when they are used, and how many are kept."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ CHECKPOINT = Checkpoint(
 
 
 @pytest.fixture
-def training(tmp_path: Path) -> Checkpoints:
-    training = Checkpoints(tmp_path / "train")
-    training.bind(["one"], 0)
-    return training
+def training(tmp_path: Path) -> Iterator[Checkpoints]:
+    with Checkpoints(tmp_path / "train") as training:
+        training.bind(["one"], 0)
+        yield training
 
 
 def _same(one: Checkpoint, other: Checkpoint) -> bool:
@@ -91,18 +92,58 @@ def test_a_checkpoint_of_other_code_or_libraries_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an edit of the code, or an update of Keras, a training begins from nothing."""
-    training = Checkpoints(tmp_path)
-    training.bind([], 0)
-    training.save(1, CHECKPOINT)
+    with Checkpoints(tmp_path) as training:
+        training.bind([], 0)
+        training.save(1, CHECKPOINT)
     for name, value in (("code_digest", lambda: "other"), ("version", "{}9".format)):
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints_module, name, value)
-            other = Checkpoints(tmp_path)
-            other.bind([], 0)
-            assert other.load() == {}
-    same = Checkpoints(tmp_path)
-    same.bind([], 0)
-    assert list(same.load()) == [1]
+            with Checkpoints(tmp_path) as other:
+                other.bind([], 0)
+                assert other.load() == {}
+    with Checkpoints(tmp_path) as same:
+        same.bind([], 0)
+        assert list(same.load()) == [1]
+
+
+def test_two_processes_never_do_the_same_training(tmp_path: Path) -> None:
+    """The second is refused while the first runs. Another training may run beside it."""
+    with Checkpoints(tmp_path) as training, Checkpoints(tmp_path) as second, Checkpoints(tmp_path) as other:
+        training.bind(["one"], 0)
+        with pytest.raises(PipelineError, match="another process does the same training: wait until it ends"):
+            second.bind(["one"], 0)
+        other.bind(["two"], 0)
+        training.save(1, CHECKPOINT)
+    assert list(tmp_path.iterdir()) == [training._folder]  # the others have finished no epoch
+    with Checkpoints(tmp_path) as third:
+        third.bind(["one"], 0)
+        assert list(third.load()) == [1]
+
+
+def test_a_training_that_runs_keeps_its_checkpoints(tmp_path: Path) -> None:
+    """However many trainings stop after it has begun."""
+    with Checkpoints(tmp_path) as running:
+        running.bind(["running"], 0)
+        running.save(1, CHECKPOINT)
+        for number in range(TRAININGS + 2):
+            with Checkpoints(tmp_path) as stopped:
+                stopped.bind([number], 0)
+                stopped.save(1, CHECKPOINT)
+        assert running.epochs() == [1]
+        assert len(list(tmp_path.iterdir())) == TRAININGS + 1
+
+
+def test_a_training_without_an_epoch_is_deleted_first(tmp_path: Path) -> None:
+    """A training that was killed in its first epoch takes no place from one that can go on."""
+    for number in range(TRAININGS - 1):
+        with Checkpoints(tmp_path) as stopped:
+            stopped.bind([number], 0)
+            stopped.save(1, CHECKPOINT)
+    kept = {*tmp_path.iterdir()}
+    (tmp_path / "killed").mkdir()
+    with Checkpoints(tmp_path) as last:
+        last.bind(["last"], 0)
+    assert {*tmp_path.iterdir()} == kept
 
 
 def test_few_epochs_and_few_trainings_are_kept(tmp_path: Path) -> None:

@@ -66,17 +66,18 @@ def _train(kind: str, folder: Path, checkpoints: Checkpoints, settings: Train) -
         other = network.build(MODELS["dscnn"], train, settings, moments)
         other.trainable = False
         teacher = Teacher(other, dataclasses.replace(train))
-    fit(
-        net,
-        model,
-        (train, val),
-        settings,
-        moments=moments,
-        logs=folder / "logs",
-        teacher=teacher,
-        noise=noise,
-        checkpoints=checkpoints,
-    )
+    with checkpoints:
+        fit(
+            net,
+            model,
+            (train, val),
+            settings,
+            moments=moments,
+            logs=folder / "logs",
+            teacher=teacher,
+            noise=noise,
+            checkpoints=checkpoints,
+        )
     save(net, folder / "model.keras")
 
 

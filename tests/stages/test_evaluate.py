@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,23 @@ def _edit(name: str, change: Callable[[str], str]) -> Callable[[], None]:
 
 def _describe(**changes: Any) -> Callable[[], None]:
     """Let the model say something else of itself."""
+    return partial(_edit_description, lambda described: {**described, **changes})
 
-    def edit() -> None:
-        path, out = Path("models/model.keras"), io.BytesIO()
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
-            for name in old.namelist():
-                content = old.read(name)
-                if name == "metadata.json":
-                    content = json.dumps({**json.loads(content), **changes}).encode()
-                new.writestr(name, content)
-        path.write_bytes(out.getvalue())
 
-    return edit
+def _undescribe() -> None:
+    """Let the model say nothing of itself."""
+    _edit_description(lambda _: {})
+
+
+def _edit_description(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path, out = Path("models/model.keras"), io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps(change(json.loads(content))).encode()
+            new.writestr(name, content)
+    path.write_bytes(out.getvalue())
 
 
 def _predict_another_shape() -> None:
@@ -78,6 +84,7 @@ def swap(label: re.Match[str]) -> str:
             _describe(labels=["a", "b", "c"]),
             "model.keras was trained on the labels a, b, c, expected go, stop,",
         ),
+        (_undescribe, "model.keras does not say its feature and labels, as every model of this pipeline"),
         (
             _describe(feature={"params": {}}),
             "model.keras was trained on a feature with {}, data/features/stft",

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import pytest
 from pipeline.corpus import download
 from pipeline.corpus.download import FOLDER, Archive, fetch, without_secrets
 from pipeline.errors import PipelineError
+from tests.damage import fuzz
 from tests.fileserver import Answer, FileServer, serving
 from tests.project import ROOT
 
@@ -375,6 +378,57 @@ def test_a_mixture_of_two_versions_is_fetched_once_more(server: FileServer, tmp_
         _fetch(server.url, tmp_path / "other")
     assert len(server.requests) == 2
     assert _files() == {"own": len(CONTENT)}
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
+@fuzz(60)
+def test_however_a_server_misbehaves_the_file_is_whole_or_absent(
+    tmp_path: Path, sha256: str | None, generator: random.Random
+) -> None:
+    """Some answers are wrong, and the file on the server may change. What is fetched is a file that it has.
+
+    Without a sha256, the server has to say truly which version of the file it sends.
+    """
+    path, fetched = tmp_path / "own", False
+    for file in (path, *FOLDER.glob("download-*")):
+        file.unlink(missing_ok=True)
+    with serving(CONTENT) as server:
+        server.has_ranges = generator.random() < 0.8
+        for _ in range(3):
+            if generator.random() < 0.2:
+                server.content, server.version = OTHER, {"ETag": '"2"'}
+            if sha256 and generator.random() < 0.5:
+                versions = (("ETag", None), ("ETag", ""), ("ETag", 'W/"1"'), ("Last-Modified", DATE))
+                name, value = generator.choice(versions)
+                server.version = {name: value}
+            server.answers = [_wrong_answer(generator) for _ in range(generator.randrange(9))]
+            with suppress(PipelineError):
+                fetch_sha256 = _fetch(server.url, path, sha256)
+                fetched = True
+                assert fetch_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert path.exists() == fetched
+            if fetched:
+                assert path.read_bytes() in ([CONTENT] if sha256 else [CONTENT, OTHER])
+        server.answers, server.content, server.version = [], CONTENT, {"ETag": '"1"'}
+        assert _fetch(server.url, path, sha256) == SHA256
+
+
+def _wrong_answer(generator: random.Random) -> Answer:
+    match generator.choice(("cut", "cut", "cut", "status", "body", "length", "range", "any range")):
+        case "cut":
+            return Answer(cut=generator.randrange(len(CONTENT)))
+        case "status":
+            return Answer(generator.choice((202, 204, 206, 304, 403, 404, 408, 416, 429, 500, 503)), b"")
+        case "body":
+            return Answer(200, generator.choice((b"", b"<html>", b"PK\5\6", CONTENT[: len(CONTENT) // 2])))
+        case "length":
+            length = generator.choice(("abc", "-5", "0", "1e5", "1000", str(10**9), str(10**30), None))
+            return Answer(headers={"Content-Length": length})
+        case "range":
+            start = generator.choice(("bytes 0", "bytes 5", "bytes", "", "bytes 10000000000"))
+            return Answer(headers={"Content-Range": f"{start}-9/{generator.choice((9, '*', len(CONTENT)))}"})
+        case _:
+            return Answer(headers={"Content-Range": None, "ETag": generator.choice((None, "", "W/x"))})
 
 
 def test_a_download_that_was_complete_but_not_moved_is_used(server: FileServer, tmp_path: Path) -> None:

@@ -4,10 +4,18 @@ Nothing here is exact. A need is a lower estimate, so that only work is refused 
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 
+ROOT = Path("/")
+# Where control groups are, and the files with their limit and usage: of version 2, and of version 1.
+GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -36,14 +44,48 @@ def need_memory(size: int, what: str, remedy: str, *, held: int = 0) -> None:
 
     The other arguments are those of `need_disk`. Raises PipelineError with both numbers if it has less.
     """
-    import psutil
-
-    free = psutil.virtual_memory().available + held
+    free = free_memory() + held
     if size > free:
         raise PipelineError(
             f"{what} needs {_readable(size)} of memory, but {_readable(free)} are free: {remedy}, or use a"
             " machine with more memory"
         )
+
+
+def free_memory() -> int:
+    """Return how many bytes of memory this process can still take.
+
+    On Linux, the limits of containers and batch jobs count too.
+    """
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_free_in_groups()])
+
+
+def _free_in_groups(root: Path = ROOT) -> Iterator[int]:
+    """Yield the bytes that each control group of this process has left.
+
+    See https://docs.kernel.org/admin-guide/cgroup-v2.html#memory and cgroup-v1/memory.html.
+    """
+    groups = root / "proc/self/cgroup"
+    lines = groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []
+    for _, controllers, name in (line.split(":", 2) for line in lines):
+        for controller in GROUPS.keys() & controllers.split(","):
+            mount, limit, usage = GROUPS[controller]
+            group = root / mount / name.strip("/")
+            for folder in (group, *group.parents):
+                with suppress(
+                    FileNotFoundError, ValueError
+                ):  # it has no limit, or it is outside the container
+                    left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                    yield max(0, left + _cached(folder))
+
+
+def _cached(group: Path) -> int:
+    """Return the bytes of files that the system keeps in memory, and gives up if a process needs it."""
+    lines = (group / "memory.stat").read_text().splitlines()
+    numbers = {name.removeprefix("total_"): int(number) for name, number in map(str.split, lines)}
+    return numbers["inactive_file"] + numbers["active_file"]
 
 
 def _readable(size: int) -> str:

@@ -1,14 +1,20 @@
 """Whether disk and memory are large enough."""
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from pipeline import needs
 from pipeline.errors import PipelineError
 from pipeline.needs import need_disk, need_memory
+from tests.project import ROOT
 
 NONE_HAS = 10**24
 
@@ -39,3 +45,56 @@ def test_a_memory_that_is_too_small_is_named_with_both_numbers(monkeypatch: pyte
     assert str(caught.value) == (
         "decode needs 1.7 kB of memory, but 1.6 kB are free: lower it, or use a machine with more memory"
     )
+
+
+MEGABYTE = 1 << 20
+GROUP = Path("/sys/fs/cgroup/memory", f"pipeline-test-{os.getpid()}")
+IN_GROUP = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+from pipeline.needs import free_memory
+print(free_memory())
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of version 1 that may take 300 MB of memory."""
+    try:
+        GROUP.mkdir()
+        (GROUP / "memory.limit_in_bytes").write_text(str(300 * MEGABYTE))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield GROUP
+    GROUP.rmdir()
+
+
+def test_a_process_with_a_limit_has_no_more_memory_than_that(group: Path) -> None:
+    """In a real control group, what is left of its limit is free, although the machine has much more."""
+    result = subprocess.run(
+        [sys.executable, "-c", IN_GROUP, str(group)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 200 * MEGABYTE < int(result.stdout) < 300 * MEGABYTE < needs.free_memory()
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"job": "900", "job/step": "500"}, [500 - 300 + 75, 900 - 300 + 75]),
+        ({"job": "max", "job/step": "200"}, [0]),
+        ({"": "1000"}, [1000 - 300 + 75]),  # a container, whose own group is the top one
+    ],
+    ids=["two", "full", "container"],
+)
+def test_the_limits_of_all_groups_count(tmp_path: Path, limits: dict[str, str], expected: list[int]) -> None:
+    """Files in the form of control groups of version 2: memory that caches files counts as free."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("3:cpu,cpuacct:/other\n0::/job/step\n")
+    for name, limit in limits.items():
+        folder = tmp_path / "sys/fs/cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("300\n")
+        (folder / "memory.stat").write_text("anon 200\ninactive_file 50\nactive_file 25\n")
+    assert list(needs._free_in_groups(tmp_path)) == expected
+    assert list(needs._free_in_groups(tmp_path / "no")) == []

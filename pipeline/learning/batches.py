@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import members
 from pipeline.corpus.members import Member
 from pipeline.errors import PipelineError
+from pipeline.needs import free_memory
 from pipeline.store.current import open_current
 from pipeline.store.layout import Rows, Store
 from pipeline.store.reader import rows, verify
@@ -181,10 +182,8 @@ def _batch_bounds(num_clips: int, batch_size: int, num_replicas: int) -> list[tu
 
 def fits(store: Store) -> bool:
     """Return whether the rows of `store` take at most half of the memory that is free now."""
-    import psutil
-
     size = np.prod(store.shape) * store.dtype.itemsize
-    return bool(size <= FREE_SHARE * psutil.virtual_memory().available)
+    return bool(size <= FREE_SHARE * free_memory())
 
 
 def _tensor(values: Rows, path: Path) -> "tf.Tensor":

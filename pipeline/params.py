@@ -284,8 +284,8 @@ def merged(section: Any, override: Any) -> Any:
 def unknown(path: str, name: object, known: list[str]) -> str:
     """Return the message for a key `name`, at `path`, that is not one of the `known` keys."""
     near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]}?" if near else f"expected one of {listed(known)}"
-    return _line(f"{path} is not a parameter; {hint}")
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {listed(known)}."
+    return _line(f"{path} is not a parameter; {hint} Correct the name there, or delete its line")
 
 
 def shown(value: object) -> str:

@@ -24,6 +24,8 @@ class Audio(params.Section):
     padding: Literal["edge", "constant"]
 
 
+ADVICE = "Correct the name there, or delete its line"
+KEYS = "sample_rate, duration, padding"
 GOOD = {"sample_rate": 22050, "duration": 0.8, "padding": "edge"}
 
 
@@ -65,10 +67,10 @@ def test_the_file_is_read_as_yaml_1_2() -> None:
         ({"duration": None}, "params.yaml: audio.duration must be a number, is null"),
         ({"duration": float("inf")}, "params.yaml: audio.duration must be a finite number, is inf"),
         ({"padding": "wrap"}, "params.yaml: audio.padding must be 'edge' or 'constant', is 'wrap'"),
-        ({"paddin": "edge"}, "params.yaml: audio.paddin is not a parameter; did you mean padding?"),
+        ({"paddin": "edge"}, f"params.yaml: audio.paddin is not a parameter; did you mean padding? {ADVICE}"),
         (
             {"x": 1},
-            "params.yaml: audio.x is not a parameter; expected one of sample_rate, duration, padding",
+            f"params.yaml: audio.x is not a parameter; expected one of {KEYS}. {ADVICE}",
         ),
     ],
 )
@@ -163,7 +165,7 @@ def test_any_key_is_shown_on_one_line(key: Any) -> None:
     _, (problem,) = params.check({"audio": {**GOOD, key: 1}}, "audio", Audio)
     assert problem.startswith("params.yaml: audio")
     if key != "\ud800":  # which pydantic does not take for text
-        assert problem.endswith("is not a parameter; expected one of sample_rate, duration, padding")
+        assert problem.endswith(f"is not a parameter; expected one of {KEYS}. {ADVICE}")
     assert len(problem) < 400
     assert problem.encode().splitlines() == [problem.encode()]
 
@@ -290,7 +292,7 @@ def test_a_problem_is_named_with_its_own_path() -> None:
     content["x"]["inner"]["b"] = 1  # type: ignore[index]
     assert params.check(content, "x", Outer, overrides="y")[1] == [
         "params.yaml: y.inner.b must be above 0, is -1",
-        "params.yaml: y.d is not a parameter; expected one of a, inner",
+        f"params.yaml: y.d is not a parameter; expected one of a, inner. {ADVICE}",
     ]
     assert params.check({**content, "y": 3}, "x", Outer, overrides="y")[1] == [
         "params.yaml: y must be a section of parameters, is 3"

@@ -152,10 +152,12 @@ def _verify(repo: Repo, remote: str | None, *, remove: bool) -> None:
         if remote
         else "run dvc repro --pull, or dvc repro"
     )
+    count = "1 object is" if len(broken) == 1 else f"{len(broken):,} objects are"
+    command = f"python -m pipeline cache verify{f' --remote {remote}' if remote else ''} --remove"
     raise PipelineError(
-        f"{len(broken)} objects in the {name} are damaged:\n"
+        f"{name}: {count} damaged:\n"
         + "\n".join(f"  {line}" for line in lines)
-        + f"\n{f'They were deleted: {again}' if remove else 'Delete them with --remove, then ' + again}"
+        + (f"\nDeleted: {again}" if remove else f"\nTo delete, run {command}, then {again}")
     )
 
 

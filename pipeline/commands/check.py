@@ -68,7 +68,10 @@ def main(arguments: Sequence[str]) -> None:
     delete_abandoned()  # if DVC restores every output, no stage does
     for path in download.unfinished():
         size = path.stat().st_size
-        print(f"{path} has {size:,} bytes of a download that broke off: it goes on, or delete it")
+        print(
+            f"{path} has {size:,} bytes of a download that broke off: dvc repro goes on from there if you"
+            f" choose its data set; if you no longer want it, run rm {path}*"
+        )
     params = load()
     problems = problems_in(params)
     if problems:

@@ -17,6 +17,13 @@ METRICS = Path("results/metrics.json")
 PREDICTIONS = Path("results/predictions.csv")
 EXPORTED = Path("results/export.json")
 RAW = Path("data/raw")
+FILES = {
+    Path("results/report.html"): "the whole run as one page: open it in a browser",
+    METRICS: "these scores (dvc metrics show)",
+    Path("results/labels.csv"): "precision and recall of each label (dvc plots show)",
+    PREDICTIONS: "the prediction for each test clip",
+    Path("models/model.keras"): "the trained model",
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,18 +38,16 @@ def main(arguments: Sequence[str]) -> None:
   accuracy  {scores.accuracy:.3f}   95% confidence interval {low:.3f} to {high:.3f}
   macro F1  {scores.macro_f1:.3f}
   loss      {scores.loss:.3f} nats
-{_more(scores)}
-results/report.html        the whole run as one page: open it in a browser
-{METRICS}       these scores (dvc metrics show)
-results/labels.csv         precision and recall of each label (dvc plots show)
-results/predictions.csv    the prediction for each test clip
-models/model.keras         the trained model"""
+{_more(scores)}"""
     )
+    for path, content in FILES.items():
+        if path.exists():
+            print(f"{path!s:<27}{content}")
     exported = read_json(EXPORTED, Exported).root if EXPORTED.exists() else {}
     if "reason" in exported:
         print(f"nothing was exported: {exported['reason']}")
-    elif exported:
-        print(f"{MODEL.parent}/             the model in formats that run by themselves")
+    elif exported and MODEL.parent.exists():
+        print(f"{f'{MODEL.parent}/':<27}the model in formats that run by themselves")
         _classify()
 
 

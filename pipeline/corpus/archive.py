@@ -1,6 +1,7 @@
 """List the clips and tables of an archive, and unpack them safely."""
 
 import errno
+import posixpath
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -60,18 +61,29 @@ class Contents:
             return file.read()
 
     def left_out_text(self) -> str | None:
-        """Return how many files of which kind are left out, and which folders have no clips; or None."""
-        if not self.left_out:
-            return None
+        """Return which files are left out, and which folders have no clips, and what they have; or None."""
+        texts = [f"left out: {kinds(self.left_out)}"] if self.left_out else []
+        folders = self._without_clips()
+        if folders:
+            listed = [f"{folder} ({kinds(paths)})" for folder, paths in folders[:SHOWN]]
+            more = [f"… ({len(folders):,} in all)"] if len(folders) > SHOWN else []
+            texts.append(f"folders without clips: {', '.join([*listed, *more])}")
+        return "; ".join(texts) or None
+
+    def _without_clips(self) -> list[tuple[str, list[str]]]:
+        """Return the folders without clips, which end in a slash, and the paths of what they have."""
         with_clips = {folder for clip in self.clips for folder in PurePosixPath(clip).parents}
-        without = set()
-        for path in self.left_out:
-            folders = reversed(PurePosixPath(f"{path}x").parents)  # from the outermost
-            without |= {*[str(folder) for folder in folders if folder not in with_clips][:1]}
-        text = f"left out: {kinds(self.left_out)}"
-        if without:
-            text += f"; folders without clips: {', '.join(sorted(without)[:SHOWN])}"
-        return text if len(without) <= SHOWN else f"{text}, … ({len(without):,} in all)"
+        outermost: dict[PurePosixPath, list[str]] = {}
+        for path in sorted([*self.left_out, *self.tables]):
+            parents = reversed(PurePosixPath(f"{path}x").parents)
+            folder = next((parent for parent in parents if parent not in with_clips), None)
+            if folder is not None:
+                outermost.setdefault(folder, []).append(path)
+        # If all is in a folder of the outermost one, that is named: `outer/inner/`.
+        return [
+            (f"{posixpath.commonpath([posixpath.dirname(path) for path in paths])}/", paths)
+            for paths in outermost.values()
+        ]
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from pipeline.corpus.stream import FRAMES_AT_A_TIME, UNKNOWN_LENGTH, Content, St
 from pipeline.params import Section
 
 TOO_LARGE = "contains samples too large to resample"
+# libsndfile's number for a file that it does not recognise.
+UNRECOGNISED = 1
 
 Samples = NDArray[np.float32]
 
@@ -155,7 +157,7 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
             if file.format == "FLAC" and samples < file.frames:
                 raise Undecodable(f"ends after {samples:,} of {file.frames:,} samples")
     except (soundfile.LibsndfileError, OSError) as error:
-        raise Undecodable(str(getattr(error, "error_string", error))) from None
+        raise Undecodable(_reason(content, error)) from None
     if not samples:
         raise Undecodable("contains no samples")
     head = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -163,6 +165,16 @@ def _read(content: bytes, duration: float | None, truncated: Truncated) -> tuple
         head = head * np.float32(1 / 32768)
     mono = head if head.ndim == 1 else np.mean(head.T, axis=0)
     return mono, Recorded(rate, samples, digest.hexdigest(), lacking)
+
+
+def _reason(content: bytes, error: Exception) -> str:
+    """Return why libsndfile cannot read a file with this `content`."""
+    if not content:
+        return "is empty"
+    if getattr(error, "code", None) == UNRECOGNISED:
+        return "is in no known format, expected WAV, FLAC, OGG, MP3 or another that libsndfile reads"
+    text = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+    return f"is damaged, or in an unknown form of its format ({text})"
 
 
 def _resample(waveforms: Samples, rate: int, target: int) -> Samples:

@@ -38,7 +38,7 @@ class Table(Section):
         if self.path is None and columns:
             raise ValueError(f"must have a path, because it has the columns {', '.join(map(str, columns))}")
         if self.path is not None and self.file is None:
-            raise ValueError("must have the name of the column with the clips' paths, file, is null")
+            raise ValueError("must have file, the name of the column with the clips' paths, but file is null")
         return self
 
 

@@ -8,6 +8,8 @@ import hashlib
 import os
 import re
 import shutil
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,9 +34,9 @@ PAUSES = (1.0, 4.0, 15.0)  # seconds between the tries
 TIMEOUT = 30.0  # seconds in which the server must send something
 CHUNK = 1 << 16  # bytes
 SHOWN = 60  # bytes of a file that is no archive
-# In a URL: user and password, and the values in a query, which may be signatures. The user and the password
-# end at the first slash, unless they contain one and so make the port no number.
-USER = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/:\s]*:(?!\d*(?:[/?#\s]|$))\S*)(?=@)")
+# In a URL: user and password, and the values in a query, which may be signatures. A password may contain @
+# and slashes, so all before the last @ is hidden, unless the number of a port follows the first colon.
+USER = re.compile(r"(?<=://)(?:[^/:\s]*:(?!\d+(?:[/?#\s]|$))\S*|[^/?#\s]*)(?=@)")
 VALUE = re.compile(r"(?<=[?&])([^=?&\s]*=)?[^?&\s'\"]+")
 
 
@@ -301,7 +303,7 @@ def _try(archive: Archive, part: _Part, key: str, progress: Progress) -> str:
     except exceptions.ChunkedEncodingError:
         raise _TemporaryError(f"the connection broke after {part.size:,} bytes") from None
     except (exceptions.ConnectionError, exceptions.Timeout) as error:
-        raise _TemporaryError(without_secrets(str(error))) from None
+        raise _TemporaryError(_reason(error)) from None
     except exceptions.InvalidURL:  # its text may have parts of a password
         raise PipelineError(
             f"{without_secrets(url)} is not a URL, or leads to none: check params.yaml: {key}.url"
@@ -311,6 +313,29 @@ def _try(archive: Archive, part: _Part, key: str, progress: Progress) -> str:
             f"{without_secrets(url)} cannot be fetched: {without_secrets(str(error))}: check params.yaml:"
             f" {key}.url"
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return why there is no connection. The host is not named, since it may be a part of a password."""
+    from requests.exceptions import ProxyError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case ProxyError():
+                return (
+                    "the proxy cannot be reached, or refuses: check the variables HTTP_PROXY and HTTPS_PROXY"
+                )
+            case TimeoutError():
+                return f"no answer in {TIMEOUT:.0f} seconds"
+            case socket.gaierror():
+                return "the name of its server is not known"
+            case ssl.SSLError():
+                return "the server does not speak https, or its certificate is not valid"
+            case OSError(strerror=str(reason)):
+                return f"cannot connect to its server: {reason}"
+        cause = cause.__cause__ or cause.__context__
+    return "the server closed the connection"
 
 
 def _request(url: str, part: _Part, key: str, progress: Progress) -> str:

@@ -168,9 +168,12 @@ def _by_method(clips: list[Clip], settings: Split, lists: Mapping[str, Collectio
                 without = [clip for clip, name in zip(clips, names, strict=True) if name is None]
                 shown = "".join(f"\n  {clip.clip} has {clip.given_split!r}" for clip in without[:SHOWN])
                 known = sorted({clip.given_split for clip, name in zip(clips, names, strict=True) if name})
+                others = (
+                    f"The other clips have {', '.join(known)}" if known else "No clip has a name listed there"
+                )
                 raise PipelineError(
                     f"params.yaml: split.given has no split for {len(without)} of {len(clips)} clips, by what"
-                    f" the archive gives them:{shown}\nThe others have {', '.join(known) or 'nothing'}:"
+                    f" the archive gives them:{shown}\n{others}:"
                     " correct split.given, or clips.split or clips.table.split, which say where the archive"
                     " names its splits"
                 )

@@ -151,7 +151,7 @@ class Checkpoints:
             try:
                 checkpoints[epoch] = Checkpoint.from_bytes(path.read_bytes())
             except (OSError, PipelineError) as error:
-                print(f"{path} is not used: {error}", flush=True)
+                print(f"{path} is not used: {getattr(error, 'strerror', None) or error}", flush=True)
         return checkpoints
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:

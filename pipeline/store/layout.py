@@ -85,7 +85,7 @@ def describe(path: Path) -> Store:
     try:
         return _described(path)
     except _NotAStoreError as error:
-        raise PipelineError(f"{path} is not a store: {error}: run the stage that wrote it again") from None
+        raise PipelineError(f"{path} is not a store: {error}: run dvc repro") from None
 
 
 class _NotAStoreError(Exception):
@@ -129,7 +129,7 @@ def _described(path: Path) -> Store:
         raise _NotAStoreError(f"it is {kind}")
     with path.open("rb"):
         size = path.stat().st_size  # what forbids to open it is no fault of the file
-    with _read("it"), h5py.File(path, "r") as file:
+    with _read("it is damaged, or no HDF5 file"), h5py.File(path, "r") as file:
         params = _params(path, h5py.h5o.get_info(file.id).addr, size)
         values = _dataset(file, "values", size)
         if values.dtype not in DTYPES:
@@ -158,17 +158,17 @@ def _described(path: Path) -> Store:
 
 
 @contextmanager
-def _read(part: str) -> Iterator[None]:
-    """Turn what h5py raises for damaged files into one error that names the `part`."""
+def _read(problem: str) -> Iterator[None]:
+    """Turn what h5py raises for damaged files into one error with the text `problem`."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
-        raise _NotAStoreError(f"{part} cannot be read: {error}") from None
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, OverflowError, struct.error):
+        raise _NotAStoreError(problem) from None
 
 
 def _dataset(file: h5py.File, name: str, size: int) -> h5py.Dataset:
     """Return the dataset `name`, whose values are in one piece in the first `size` bytes of the file."""
-    with _read(name):
+    with _read(f"{name} is damaged"):
         links = file.id.links  # to look up a name in `file` would follow a link into another file
         if not links.exists(name.encode()):
             raise _NotAStoreError(f"it has no {name}")
@@ -195,7 +195,7 @@ def _count(shape: tuple[int, ...]) -> str:
 
 def _params(path: Path, root: int, size: int) -> dict[str, Any]:
     """Return the attribute `params` of the root group, which is at byte `root` of the file's `size` bytes."""
-    with _read("its attribute params"), path.open("rb") as file:
+    with _read("its attribute params is damaged"), path.open("rb") as file:
         content = _Raw(file, size).text_attribute(root, b"params\0")
     if content is None:
         raise _NotAStoreError("it has no attribute params, or not one as this project stores it")
@@ -256,7 +256,7 @@ class _Raw:
 def _ids(dataset: h5py.Dataset) -> list[str]:
     if dataset.dtype.kind != "S":
         raise _NotAStoreError(f"clip must be text of a fixed length, is {dataset.dtype.str}")
-    with _read("clip"):
+    with _read("clip is damaged"):
         entries = dataset[:].tolist()
     try:
         clips = [entry.decode("utf-8") for entry in entries]
@@ -272,6 +272,6 @@ def _ids(dataset: h5py.Dataset) -> list[str]:
 def _digests(dataset: h5py.Dataset, name: str) -> Digests:
     if dataset.dtype != np.dtype("V16"):
         raise _NotAStoreError(f"{name} must have 16 bytes for each row, has {dataset.dtype.str}")
-    with _read(name):
+    with _read(f"{name} is damaged"):
         entries: Digests = dataset[:]
     return entries

@@ -275,7 +275,8 @@ def test_a_broken_object_is_found_named_and_repaired(published: Team) -> None:
     assert clone.repro("--pull") == {"featurize@mfcc"}  # it is computed, and the broken copy is not used
     assert _contents(clone) == _contents(a)
     named = clone.fails(*VERIFY, "--remote", "directory")
-    assert re.search(r"1 objects in the remote directory .*: data/features/mfcc\.h5\n", named, re.DOTALL)
+    assert re.search(r"remote directory: 1 object is damaged:\n.*: data/features/mfcc\.h5\n", named)
+    assert "run python -m pipeline cache verify --remote directory --remove, then run make push" in named
     assert "Traceback" not in named
     clone.fails(*VERIFY, "--remote", "directory", "--remove")
     assert "1 file pushed" in clone.run("dvc", "push")

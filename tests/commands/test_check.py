@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import random
 import re
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
         "split must have train, val and test that sum to 1, but their sum is 0.7",
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
-        "datasets.demo.sede is not a parameter; did you mean seed?",
+        "datasets.demo.sede is not a parameter; did you mean seed? Correct the name there, or delete",
         "other is not a parameter; expected one of dataset, feature, model, datasets",
         "modle is not a parameter; did you mean model?",
     ):
@@ -421,11 +422,31 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
     assert {path.name for path in folder.iterdir()} == {"params.yaml", "own.zip"}
 
 
+def test_a_download_that_broke_off_is_listed_with_how_to_delete_it(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """The command that is printed deletes what has arrived, and the version beside it."""
+    YAML().dump(content, tmp_path / "params.yaml")
+    part = Path("data/.unfinished/download-own-0123456789abcdef")
+    (tmp_path / part.parent).mkdir(parents=True)
+    for path in (part, part.with_name(f"{part.name}.version")):
+        (tmp_path / path).write_bytes(b"12345")
+    line = pipeline("check", cwd=tmp_path).stdout.splitlines()[0]
+    assert line.startswith(f"{part} has 5 bytes of a download that broke off: ")
+    command = line.rpartition("run ")[2]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert list((tmp_path / part.parent).iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
         ("task", {"words": ["1", "7"]}, "task.words has '7', but no clip has this label"),
-        ("split", {"method": "given"}, "has no split for 8 of 8 clips, .*\n  clips/1__0.wav has ''\n"),
+        (
+            "split",
+            {"method": "given"},
+            "has no split for 8 of 8 clips, .*\n  clips/1__0.wav has ''(.|\n)*\nNo clip has a name listed",
+        ),
         ("task", {"words": ["1", "x"]}, "task.words has 'x', which is in clips.recordings"),
         ("split", {"method": "list"}, "_list.txt' in the archive, which has these tables and lists: none"),
     ],

@@ -76,6 +76,18 @@ def test_damaged_scores_are_one_message(folder: Path, name: str, content: str, m
     assert "\n" not in str(error.value)
 
 
+def test_only_files_that_exist_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a run that did not end, or a deletion, no report and no exported model is promised."""
+    (folder / "results").mkdir()
+    (folder / "results/metrics.json").write_text(json.dumps(SCORES))
+    (folder / "results/export.json").write_text(json.dumps({"onnx": {"reason": "x"}}))
+    (folder / "results/labels.csv").touch()
+    summary.main([])
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.split()[0] for line in lines if line.startswith(("results/", "models/"))]
+    assert named == ["results/metrics.json", "results/labels.csv"]
+
+
 @pytest.mark.tensorflow
 def test_every_file_that_it_names_exists(finished: Path) -> None:
     """After a run, each path in the first column of the lower part is a file."""

@@ -330,8 +330,28 @@ def test_files_and_empty_folders_that_are_left_out_are_listed(tmp_path: Path, pa
     assert contents.left_out == files
     assert contents.left_out_text() == (
         "left out: 2 files .m4a, 2 files .md, 2 empty folders, 1 file without suffix; folders without clips:"
-        " down, no, up"
+        " down/ (1 empty folder), meta/ (1 file .csv), no/ (2 files .m4a), up/ (1 empty folder)"
     )
+
+
+@both
+def test_a_folder_of_lists_alone_is_named(tmp_path: Path, pack: Pack) -> None:
+    """It may be a label whose clips are missing. A list in a folder of clips, or above it, is not named."""
+    names = ("readme.txt", "a/yes/list.txt", "a/yes/1.wav", "a/no/1.txt", "a/no/2.TXT", "a/no/deep/3.csv")
+    contents = _unpack(pack(tmp_path / "own", dict.fromkeys(names, b"1")), tmp_path / "raw")
+    assert contents.left_out == []
+    assert contents.left_out_text() == "folders without clips: no/ (2 files .txt, 1 file .csv)"
+
+
+@both
+def test_a_nested_folder_without_clips_has_its_whole_path(tmp_path: Path, pack: Pack) -> None:
+    """If all that is missing is in one folder of the outermost, that one is named, as `decode` names it."""
+    path = pack(tmp_path / "own", {"yes/a.wav": b"1", "docs/a/x.html": b"2", "docs/b/y.html": b"3"})
+    _add_folder(path, "outer/inner/")
+    contents = _unpack(path, tmp_path / "raw")
+    assert contents.left_out == ["docs/a/x.html", "docs/b/y.html", "outer/inner/"]
+    text = str(contents.left_out_text())
+    assert text.endswith("folders without clips: docs/ (2 files .html), outer/inner/ (1 empty folder)")
 
 
 def _add_folder(path: Path, name: str) -> None:
@@ -357,7 +377,8 @@ def test_many_kinds_of_files_that_are_left_out_are_summed_up(tmp_path: Path, pac
     text = _unpack(pack(tmp_path / "own", {"yes/a.wav": b"1", **entries}), tmp_path / "raw").left_out_text()
     assert text == (
         "left out: 10 files .x0, 9 files .x1, 8 files .x2, 7 files .x3, 6 files .x4, 14 of other kinds;"
-        " folders without clips: 0, 1, 2, 3, 4, … (9 in all)"
+        " folders without clips: 0/ (10 files .x0), 1/ (9 files .x1), 2/ (8 files .x2), 3/ (7 files .x3),"
+        " 4/ (6 files .x4), … (9 in all)"
     )
     assert _unpack(pack(tmp_path / "own", {"yes/a.wav": b"1"}), tmp_path / "raw").left_out_text() is None
 

@@ -117,13 +117,16 @@ def test_an_undecodable_file_gives_the_reason(tmp_path: Path, record: Record) ->
     """Text, an empty file, no samples, NaN and samples near float32's limit are problems with a reason."""
     (tmp_path / "text.wav").write_text("no audio")
     (tmp_path / "empty.wav").touch()
+    cut = record("cut.flac", samples=16000)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     record("silent.wav", samples=0)
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan]), 16000, subtype="FLOAT")
     huge = np.full(2000, 3e38, np.float32) * np.sign(np.sin(np.arange(2000)))
     soundfile.write(tmp_path / "huge.wav", huge, 16000, subtype="FLOAT")
     for name, reason in {
-        "text.wav": "Format not recognised",
-        "empty.wav": "Format not recognised",
+        "text.wav": "is in no known format, expected WAV, FLAC, OGG, MP3 or another that libsndfile reads",
+        "empty.wav": "is empty",
+        "cut.flac": "is damaged, or in an unknown form of its format (flac decoder lost sync)",
         "silent.wav": "contains no samples",
         "nan.wav": "not finite",
         "huge.wav": "too large to resample",

@@ -221,6 +221,9 @@ def test_a_pattern_must_have_one_group(pattern: str) -> None:
 
 def test_a_table_needs_a_path_and_files() -> None:
     """Columns without a path, and a path without the column of the files, are refused."""
+    message = "must have file, the name of the column with the clips' paths, but file is null"
+    with pytest.raises(ValidationError, match=message):
+        Table(**{**NO_TABLE, "path": "t.csv"})
     for changes in ({"label": "x"}, {"path": "t.csv"}):
         with pytest.raises(ValidationError, match="must have"):
             Table(**{**NO_TABLE, **changes})

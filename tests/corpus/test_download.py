@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -215,6 +216,10 @@ def test_a_wrong_checksum_is_not_tried_again(server: FileServer, tmp_path: Path)
         (f"https://me:{'secret'}@host/a.zip", "https://***@host/a.zip"),
         (f"https://me:{'sec@ret'}@host:80/a.zip", "https://***@host:80/a.zip"),
         (f"https://me:{'sec/ret'}@host/a.zip", "https://***@host/a.zip"),
+        (f"https://me:{'sec@re/t'}@host/a.zip", "https://***@host/a.zip"),
+        (f"https://me:{'sec/r@e/t'}@host:80/a.zip", "https://***@host:80/a.zip"),
+        (f"https://me:{'/secret'}@host/a.zip", "https://***@host/a.zip"),
+        ("https://me@host/a@b.zip", "https://***@host/a@b.zip"),
         ("https://host:80/a@b.zip", "https://host:80/a@b.zip"),
         ("https://host/a?X-Amz-Signature=secret&v=2", "https://host/a?X-Amz-Signature=***&v=***"),
         ("https://host/a?secret", "https://host/a?***"),
@@ -224,6 +229,32 @@ def test_a_wrong_checksum_is_not_tried_again(server: FileServer, tmp_path: Path)
 def test_secrets_in_a_url_are_not_shown(url: str, shown: str) -> None:
     """Users, passwords, and values of queries are replaced by asterisks."""
     assert without_secrets(url) == shown
+
+
+def test_why_there_is_no_connection_is_said_plainly(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is not that of a library, and does not name the host, which may be a part of a password."""
+    nobody = f"http://me:{'p@nobody.invalid/word'}@host/a.zip"
+    refused = "cannot connect to its server: Connection refused\n"
+    _check_reason(tmp_path, "http://127.0.0.1:9/a.zip", refused)
+    _check_reason(tmp_path, nobody, "the name of its server is not known\n")
+    _check_reason(tmp_path, server.url.replace("http:", "https:"), "the server does not speak https, or its")
+    with monkeypatch.context() as patch:
+        patch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        _check_reason(tmp_path, "http://nobody.invalid/a.zip", "the proxy cannot be reached, or refuses: ")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("pipeline.corpus.download.TIMEOUT", 0.3)
+        port = silent.getsockname()[1]
+        _check_reason(tmp_path, f"http://127.0.0.1:{port}/a.zip", "no answer in ")
+
+
+def _check_reason(folder: Path, url: str, reason: str) -> None:
+    with pytest.raises(PipelineError) as error:
+        _fetch(url, folder / "own")
+    assert f"{without_secrets(url)} cannot be fetched, after 4 tries: {reason}" in str(error.value)
+    assert "Pool" not in str(error.value)
+    assert "nobody" not in str(error.value).replace(without_secrets(url), "")
 
 
 @pytest.mark.parametrize("port", [9, 0, 99999])

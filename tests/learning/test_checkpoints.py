@@ -64,6 +64,10 @@ def test_a_damaged_checkpoint_is_not_used(training: Checkpoints, capsys: pytest.
     assert "is not used: it does not match its checksum" in capsys.readouterr().out
     with pytest.raises(PipelineError):
         Checkpoint.from_bytes(b"")
+    path.unlink()
+    path.mkdir()
+    assert list(training.load()) == [1]
+    assert capsys.readouterr().out.endswith(f"{path} is not used: Is a directory\n")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ def test_a_problem_in_an_override_is_named_with_its_path() -> None:
     assert problems == [
         "params.yaml: models.cnn.train.epochs must be at least 1, is 0",
         "params.yaml: models.cnn.train.augment.mixup must be at least 0, is -1.0",
-        "params.yaml: models.cnn.train.batchsize is not a parameter; did you mean batch_size?",
+        (
+            "params.yaml: models.cnn.train.batchsize is not a parameter; did you mean batch_size? Correct the"
+            " name there, or delete its line"
+        ),
     ]
 
 

@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_has_a_problem(folder: Path, record: Record, 
     assert problems[1] is None
     assert problems[4:] == [None] * 70
     assert problems[3] == "No such file or directory"
-    assert all("not recognised" in str(problems[index]) for index in (0, 2))
+    assert all("in no known format" in str(problems[index]) for index in (0, 2))
     assert len({str(prediction.probabilities) for prediction in predictions if not prediction.problem}) == 1
 
 
@@ -107,7 +107,7 @@ def test_words_in_a_long_recording_are_heard_where_they_are(folder: Path, tmp_pa
         (1.0, 1.5, labels[2]),
     ]
     assert words[2].probability == pytest.approx(predictor(clips)[2].max(), abs=1e-6)
-    with pytest.raises(Undecodable, match="not recognised"):
+    with pytest.raises(Undecodable, match="in no known format"):
         predictor.listen(b"no sound")
     for hop in (0, -1, 0.6, float("nan")):
         with pytest.raises(ValueError, match=r"hop must be above 0 and at most 0\.5 seconds"):

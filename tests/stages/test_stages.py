@@ -326,7 +326,7 @@ def test_a_broken_clip_fails_the_stage_and_is_named(folder: Folder) -> None:
     (folder.path / "data/raw/label 0/broken.wav").write_text("no audio")
     output = folder.fails("decode")
     assert "1 of 151 clips cannot be decoded, params.yaml: audio.max_rejects allows 0:" in output
-    assert "label 0/broken.wav: Format not recognised" in output
+    assert "label 0/broken.wav: is in no known format" in output
     assert folder.digests() == {}
     assert {path.name for path in (folder.path / "data").iterdir()} == {"raw", "left_out.csv"}
 
@@ -341,7 +341,7 @@ def test_allowed_rejects_are_listed_and_leave_no_row(folder: Folder) -> None:
     folder.run("decode")
     rejects = read_csv(folder.path / "data/rejects.csv")
     assert [row["clip"] for row in rejects] == ["label 0/a.wav", "label 2/z.wav"]
-    assert all("Format not recognised" in row["reason"] for row in rejects)
+    assert all("is in no known format" in row["reason"] for row in rejects)
     assert {**folder.digests(), "data/rejects.csv": good["data/rejects.csv"]} == good
 
 
@@ -350,7 +350,7 @@ def test_only_the_first_rejects_are_printed(folder: Folder) -> None:
     for number in range(30):
         (folder.path / f"data/raw/label 0/broken{number:02}.wav").write_text("no audio")
     output = folder.fails("decode")
-    assert output.count("Format not recognised") == 20
+    assert output.count("is in no known format") == 20
     assert "\n  and 10 more\nRepair or remove these files, or raise audio.max_rejects\n" in output
     folder.params["audio"]["max_rejects"] = 100
     for file in (folder.path / "data/raw").glob("*/*_nohash_*.wav"):
@@ -544,7 +544,7 @@ def test_extract_lists_and_prints_what_it_leaves_out(
             file.writestr(f"top/{name}", b"content")
     folder.params["extract"]["exclude"] = ["docs"]
     folder.run("extract")
-    text = "left out: 2 files .m4a, 1 file without suffix; folders without clips: no\n"
+    text = "left out: 2 files .m4a, 1 file without suffix; folders without clips: no/ (2 files .m4a)\n"
     assert capsys.readouterr().out.endswith(text)
     content = (folder.path / "data/left_out.csv").read_bytes()
     assert content == b"path\nREADME\nno/a.m4a\nno/b.m4a\n"

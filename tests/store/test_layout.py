@@ -152,7 +152,7 @@ def test_a_forged_store_is_one_message(path: Path, forge: Callable[[h5py.File], 
     with pytest.raises(PipelineError, match=message) as error:
         describe(path)
     assert str(error.value).startswith(f"{path} is not a store: ")
-    assert str(error.value).endswith(": run the stage that wrote it again")
+    assert str(error.value).endswith(": run dvc repro")
     assert "\n" not in str(error.value)
 
 

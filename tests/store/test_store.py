@@ -293,7 +293,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.h5").mkdir()
     for name, reason in {
         "none.h5": "is missing: run dvc repro",
-        "text.h5": "is not a store",
+        "text.h5": "is not a store: it is damaged, or no HDF5 file: run dvc repro",
         "other.h5": "is not a store",
         "folder.h5": "is not a store: it is a folder",
     }.items():

@@ -21,6 +21,8 @@ WORDS = (
     b"NaN", b"inf", b"-1", b"0", b"1e999", b"9" * 30, b"", b"null", b"true", b"[]", b'"', b"\xff", b"\0",
     b"../../x", b"<script>", b"1.5", b"test", b";", b"\n", b"\r", b"[" * 3000,
 )  # fmt: skip
+# What replaces a number of a binary file.
+NUMBERS = (b"\xff" * 4, b"\x7f" * 4, bytes(4), bytes(2) + b"\xff" * 6)
 
 
 def fuzz(cases: int) -> Callable[[Callable[..., None]], Any]:
@@ -44,7 +46,7 @@ def fuzz(cases: int) -> Callable[[Callable[..., None]], Any]:
 
 
 def damaged(content: bytes, generator: random.Random) -> bytes:
-    """Return `content` with a few bits flipped, cut, with a word replaced, or with lines mixed up."""
+    """Return a text with a few bits flipped, cut, with a word replaced, or with lines mixed up."""
     changed = bytearray(content)
     match generator.choice(("bits", "bits", "cut", "words", "words", "words", "lines", "hole")):
         case "bits":
@@ -61,6 +63,33 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
         case "hole":
             start = generator.randrange(len(changed))
             del changed[start : start + generator.randrange(1, 40)]
+    return bytes(changed)
+
+
+def damaged_binary(content: bytes, generator: random.Random) -> bytes:
+    """Return a binary file damaged one to three times, often near its beginning, where a header is.
+
+    Each time, it is cut, a piece is removed or repeated, bits are flipped, or a byte or a number is replaced.
+    """
+    changed = bytearray(content)
+    for _ in range(generator.randrange(1, 4)):
+        first, last = sorted(generator.randrange(len(changed) + 1) for _ in range(2))
+        header = min(len(changed) + 1, generator.choice((64, 256)))
+        place = generator.choice((first, generator.randrange(header)))
+        match generator.choice(("cut", "hole", "repeat", "bits", "byte", "number", "number")):
+            case "cut":
+                del changed[last:]
+            case "hole":
+                del changed[first : min(last, first + generator.choice((100, 600)))]
+            case "repeat":
+                changed[place:place] = changed[first:last]
+            case "bits" if changed:
+                changed = bytearray(flipped(bytes(changed), generator, range(len(changed))))
+            case "byte":
+                changed[place : place + 1] = bytes([generator.randrange(256)])
+            case "number":
+                number = generator.choice(NUMBERS)
+                changed[place : place + len(number)] = number
     return bytes(changed)
 
 

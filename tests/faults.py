@@ -9,6 +9,7 @@ must give the bytes of an undisturbed run, and leave nothing unfinished.
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,14 @@ from tests.project import Project, fresh_environment
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 # A process that lives so many seconds longer than its stage is an orphan.
 PATIENCE = 60.0
+# What Python prints if Ctrl-C ends it before it runs any file of a program: that it cannot start, and why; or
+# a traceback of runpy and the import system, whose modules are frozen.
+CANNOT_START = r"(?:Fatal Python error: init_.*\nPython runtime state: .*|Could not import runpy module)\n"
+FRAMES = r"Traceback \(most recent call last\):\n(?: .*\n|\n)*"
+STARTING = re.compile(
+    rf"{CANNOT_START}(?:{FRAMES}\w.*\n\nDuring handling .*\n\n)*{FRAMES}KeyboardInterrupt\n"
+    r'|Traceback \(most recent call last\):\n(?:  File "<frozen .*\n)+KeyboardInterrupt\n'
+)
 
 
 @dataclass(frozen=True)
@@ -108,10 +117,7 @@ class Faults:
             lost = [f"{orphan} lived on" for orphan in _orphans(process)]
             log.seek(0)
             printed = log.read().decode(errors="replace")
-        # The interpreter is not the project's: Ctrl-C in its first moments prints a traceback.
-        if ("Traceback" in printed and "init_import_site" not in printed) or (
-            process.returncode and not is_stopped
-        ):
+        if has_traceback(printed) or (process.returncode and not is_stopped):
             lost.append(printed[-2000:])
         found = self.digests(stage.outputs)
         for output in stage.outputs:
@@ -144,6 +150,14 @@ class Faults:
             killed += outcome.was_killed
             lost += outcome.lost
         return lost + self.recover()
+
+
+def has_traceback(printed: str) -> bool:
+    """Return whether `printed` has a traceback that counts.
+
+    That of a Python which Ctrl-C ends before it runs any file of the project or of a library does not.
+    """
+    return "Traceback" in STARTING.sub("", printed)
 
 
 def _below(output: str, files: dict[str, str]) -> dict[str, str]:

@@ -8,8 +8,75 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.faults import Faults
+from tests.faults import Faults, has_traceback
 from tests.project import Project
+
+# What Ctrl-C made Python print, shortened.
+IN_SITE = """\
+Fatal Python error: init_import_site: Failed to import the site module
+Python runtime state: initialized
+Traceback (most recent call last):
+  File "<frozen os>", line 46, in _get_exports_list
+AttributeError: module 'posix' has no attribute '__all__'. Did you mean: '__name__'?
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "<frozen importlib._bootstrap>", line 1176, in _find_and_load
+  File "<frozen site>", line 73, in <module>
+  File "<frozen os>", line 48, in _get_exports_list
+KeyboardInterrupt
+"""
+BEFORE_RUNPY = """\
+Could not import runpy module
+Traceback (most recent call last):
+  File "<frozen importlib._bootstrap>", line 1176, in _find_and_load
+  File "<frozen runpy>", line 15, in <module>
+  File "<frozen importlib.util>", line 14, in <module>
+  File "/usr/lib/python3.11/contextlib.py", line 7, in <module>
+    from functools import wraps
+  File "<frozen importlib._bootstrap_external>", line 729, in _compile_bytecode
+KeyboardInterrupt
+"""
+IN_RUNPY = """\
+Traceback (most recent call last):
+  File "<frozen runpy>", line 189, in _run_module_as_main
+  File "<frozen runpy>", line 112, in _get_module_details
+  File "<frozen importlib._bootstrap_external>", line 1683, in _fill_cache
+KeyboardInterrupt
+"""
+IN_PROJECT = """\
+Traceback (most recent call last):
+  File "<frozen runpy>", line 189, in _run_module_as_main
+  File "<frozen runpy>", line 112, in _get_module_details
+  File "/project/pipeline/stages/__init__.py", line 5, in <module>
+    from pipeline.errors import defer_interrupts
+  File "/usr/lib/python3.11/signal.py", line 9, in <lambda>
+    lambda name:
+
+KeyboardInterrupt
+"""
+IN_LIBRARY = """\
+Traceback (most recent call last):
+  File "<frozen runpy>", line 189, in _run_module_as_main
+  File "<frozen runpy>", line 112, in _get_module_details
+  File "/usr/lib/python3.11/site-packages/joblib/__init__.py", line 115, in <module>
+    from ._parallel_backends import ParallelBackendBase
+KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("early", [IN_SITE, BEFORE_RUNPY, IN_RUNPY])
+def test_only_a_traceback_of_the_start_of_python_does_not_count(early: str) -> None:
+    """It hides no other one, of the project or of a library, and it counts if it is not due to Ctrl-C."""
+    assert not has_traceback("decode: 3 clips\n")
+    assert not has_traceback(f"decode: 3 clips\n{early}{early}")
+    for other in (IN_PROJECT, IN_LIBRARY):
+        assert has_traceback(other)
+        assert has_traceback(early + other)
+        assert has_traceback(other + early)
+    assert has_traceback(early.replace("KeyboardInterrupt", "MemoryError"))
+    assert has_traceback(early.replace("KeyboardInterrupt", "MemoryError") + IN_PROJECT)
 
 
 @pytest.fixture(scope="module")

@@ -58,34 +58,30 @@ def test_failed_work_is_not_reported_as_done(capfd: pytest.CaptureFixture[str]) 
 
 def test_a_terminal_gets_a_bar() -> None:
     """If stderr is a terminal, it shows a progress bar."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    code = "from pipeline.progress import Progress\nwith Progress(3, 'clips', 'decode') as p: p.update(3)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
-    os.close(theirs)
-    text = os.read(ours, 10000).decode()
-    os.close(ours)
+    text = _on_terminal("with Progress(3, 'clips', 'decode') as bar: bar.update(3)")
     assert "decode: 100%" in text
     assert "3/3" in text
 
 
 def test_a_bar_starts_again_where_the_work_does() -> None:
     """After a restart, the bar shows what was done before, of the new total."""
+    text = _on_terminal(
+        "with Progress(0, 'clips', 'decode') as bar: bar.update(2); bar.restart(3, 4); bar.update(1)"
+    )
+    assert "3/4" in text
+    assert "4/4" in text
+
+
+def _on_terminal(code: str) -> str:
+    """Return what `code`, which uses Progress, writes to stderr if that is a terminal."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    code = """if True:
-        from pipeline.progress import Progress
-        with Progress(0, "clips", "decode") as bar:
-            bar.update(2)
-            bar.restart(3, 4)
-            bar.update(1)
-    """
+    code = f"from pipeline.progress import Progress\n{code}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
     os.close(theirs)
     text = os.read(ours, 10000).decode()
     os.close(ours)
-    assert "3/4" in text
-    assert "4/4" in text
+    return text
 
 
 def test_quietly_hides_what_libraries_write() -> None:

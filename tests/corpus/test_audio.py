@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import recordings
 from pipeline.corpus.audio import Audio, Recorded, Undecodable, decode_whole
 from pipeline.corpus.audio import decode as decode_files
-from tests.damage import fuzz
+from tests.damage import damaged_binary, fuzz
 from tests.project import Record
 
 AUDIO = Audio(sample_rate=22050, duration=0.8, padding="edge", max_rejects=0, truncated="reject")
@@ -210,7 +210,7 @@ def test_no_damage_raises_or_takes_memory(
     """
     good = record(name, samples=3000, channels=2).read_bytes()
     expected, _ = decode_files([good], **_arguments(AUDIO))
-    damaged = _damage(good, generator)
+    damaged = damaged_binary(good, generator)
     for truncated in ("reject", "accept"):
         waveforms, (result, _) = decode_files([damaged, good], **_arguments(AUDIO), truncated=truncated)
         assert np.isfinite(waveforms[0]).all()
@@ -219,24 +219,3 @@ def test_no_damage_raises_or_takes_memory(
     (tmp_path / "damaged.wav").write_bytes(damaged)
     assert len(recordings.pieces(tmp_path, "damaged.wav", 0.1)) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # KiB
-
-
-def _damage(good: bytes, generator: random.Random) -> bytes:
-    content = bytearray(good)
-    for _ in range(generator.randrange(1, 4)):
-        first, last = sorted(generator.randrange(len(content) + 1) for _ in range(2))
-        place = generator.randrange(min(len(content) + 1, generator.choice([64, 256, len(good)])))
-        match generator.randrange(6):
-            case 0:
-                del content[last:]
-            case 1:
-                del content[first : min(last, first + 100)]
-            case 2:
-                content[place:place] = content[first:last]
-            case 3:
-                content[place : place + 1] = bytes([generator.randrange(256)])
-            case 4:
-                content[place : place + 4] = generator.choice([b"\xff", b"\x7f", b"\0"]) * 4
-            case 5:
-                content[place : place + 8] = b"\0" * 2 + b"\xff" * 6
-    return bytes(content)

@@ -26,6 +26,7 @@ from pipeline.learning.settings import Train
 from pipeline.models import Model
 from pipeline.records import write_json
 from pipeline.store.current import open_current
+from pipeline.store.reader import verify
 
 CLIPS = Path("data/clips.csv")
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     clips.check(CLIPS, rows, params.read("clips", Naming))
     joined = members.read(Path("data/split.csv"), ids=store.clips)
     fold_of = _folds(rows, joined, num_folds)
+    verify(store, np.flatnonzero(fold_of >= 0).tolist())
     strategy = runtime.start(
         settings.seed, deterministic=settings.deterministic, precision=settings.precision
     )

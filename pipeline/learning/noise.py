@@ -119,11 +119,11 @@ def load(settings: NoiseSettings, train: Subset, waveforms: Path) -> Noise | Non
         waveforms: the path of waveforms.h5.
 
     Raises:
-        PipelineError: there is no noise, or as `find`; or the waveforms are not those of the feature.
+        PipelineError: there is no noise, or as `find` and `open_waveforms`.
     """
     if not settings.changes_waveforms:
         return None
-    store = open_waveforms(waveforms, train.store)
+    store = open_waveforms(waveforms, train.store, [*train.rows, *train.noise])
     sound = Sound(**store.params["audio"])
     pieces = np.concatenate([rows(store)[train.noise], *_pieces(find(settings), sound)])
     if settings.probability and not len(pieces):

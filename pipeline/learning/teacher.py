@@ -16,6 +16,7 @@ from pipeline.learning.batches import Subset
 from pipeline.learning.settings import Train
 from pipeline.params import project
 from pipeline.store.current import open_current
+from pipeline.store.reader import verify
 
 
 class Teacher(NamedTuple):
@@ -59,7 +60,8 @@ def load(settings: Train, train: Subset) -> Teacher | None:
 
     Raises:
         PipelineError: as `find`; or the file cannot be loaded; or the teacher has another number of labels,
-            takes features of another shape, or computes in another precision.
+            takes features of another shape, or computes in another precision; or a row of its feature has
+            changed since it was written.
     """
     path = find(settings)
     if path is None:
@@ -81,6 +83,7 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     if settings.teacher_feature is not None:
         path = store.path.with_name(f"{settings.teacher_feature}.h5")
         store = open_current(path, settings.teacher_feature, same_clips_as=store)
+        verify(store, train.rows.tolist())
     # A model that an older version of this project saved does not describe itself.
     described = {"labels": train.labels, "feature": store.params["feature"], **described}
     problem = saving.misfit(network, described, store, train.labels)

@@ -29,7 +29,7 @@ def main() -> None:
     """Predict the test clips with the trained model and score the predictions."""
     feature = params.read("feature", params.Name)
     test = load_subset("test", store=Path(f"data/features/{feature}.h5"), split=SPLIT)
-    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
+    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store, [*test.rows, *test.noise])
     log = read_json(RESULTS / "train/metrics.json", Log)
     recorded = clips.read(CLIPS, ids=waveforms.clips)
     speakers = {clip.clip: clip.speaker for clip in recorded}

@@ -39,7 +39,7 @@ def main() -> None:
     feature = params.read("feature", params.Name)
     load = partial(load_subset, store=Path(f"data/features/{feature}.h5"), split=Path("data/split.csv"))
     test, train = load("test"), load("train")
-    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store)
+    waveforms = open_waveforms(Path("data/waveforms.h5"), test.store, [*test.rows, *train.rows])
     described = kerasfile.description(MODEL)
     description = Description.of(described, MODEL, remedy=again(MODEL))
     results: dict[str, Any] = {}

@@ -1,11 +1,13 @@
 """Compare a store with params.yaml: does it contain what the pipeline means now?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.params import FILE, load, read
 from pipeline.store.layout import Store, describe
+from pipeline.store.reader import verify
 
 # The keys of `audio` on which waveforms depend.
 WAVEFORM = ("sample_rate", "duration", "padding")
@@ -46,14 +48,16 @@ def differences(store: Store, content: dict[str, Any], feature: str | None) -> l
     return messages
 
 
-def open_waveforms(path: Path, feature: Store) -> Store:
+def open_waveforms(path: Path, feature: Store, indices: Sequence[int]) -> Store:
     """Return the waveforms at `path`, from which the store `feature` must have been computed.
 
-    Raises PipelineError as `open_current`, or if the feature was computed from other waveforms.
+    Raises PipelineError as `open_current`, or if the feature was computed from other waveforms, or if one of
+    the rows with these `indices` does not match its checksum.
     """
     waveforms = open_current(path, None, same_clips_as=feature)
     if (waveforms.checksums != feature.sources).any():
         raise PipelineError(f"{feature.path} was not computed from {path}: run dvc repro")
+    verify(waveforms, indices)
     return waveforms
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.commands import crossval
+from pipeline.store.layout import describe
 from tests.project import Project, read_csv
+from tests.store.make import change_row
 
 
 def test_mean_and_deviation_are_those_of_a_sample() -> None:
@@ -37,4 +39,10 @@ def test_every_clip_is_tested_once(finished: Path, tmp_path: Path) -> None:
     assert written[0] == written[1]
     assert "--folds must be at least 3" in project.fails(
         "python", "-m", "pipeline", "crossval", "--folds", "2"
+    )
+    row = read_csv(project.path / "data/split.csv")[-1]
+    path = project.path / "data/features/stft.h5"
+    change_row(path, describe(path).clips.index(row["clip"]))
+    assert f"the row of {row['clip']} has changed since it was written" in project.fails(
+        "python", "-m", "pipeline", "crossval", "--folds", "3"
     )

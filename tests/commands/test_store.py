@@ -12,10 +12,10 @@ import soundfile
 from ruamel.yaml import YAML
 
 from pipeline.corpus import clips, recordings
-from pipeline.store.layout import describe, digests
+from pipeline.store.layout import digests
 from tests.corpus.make import make_clip
 from tests.project import pipeline
-from tests.store.make import make_store
+from tests.store.make import change_row, make_store
 
 CLIPS = [f"{'no' if n < 4 else 'yes'}/{n}.wav" for n in range(10)]
 VALUES = np.random.default_rng(0).normal(size=(10, 6, 4)).astype(np.float32)
@@ -71,10 +71,7 @@ def test_an_intact_store_is_valid(folder: Path) -> None:
 
 
 def _flip_a_bit(folder: Path) -> None:
-    store = describe(folder / "a.h5")
-    content = bytearray(store.path.read_bytes())
-    content[store.offset + 3 * 96] ^= 1
-    store.path.write_bytes(content)
+    change_row(folder / "a.h5", 3)
 
 
 def _write_nan(folder: Path) -> None:

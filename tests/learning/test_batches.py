@@ -15,7 +15,7 @@ from pipeline.learning import batches
 from pipeline.learning.batches import Subset
 from pipeline.store.layout import describe
 from tests.project import ROOT
-from tests.store.make import make_store
+from tests.store.make import change_row, make_store
 
 # Clip n of the store is in the split SPLITS[n % 5].
 SPLITS = ["train", "train", "train", "val", "test"]
@@ -100,10 +100,7 @@ def test_batches_of_a_float16_store_are_float32(store: Path, tmp_path: Path) -> 
 
 def test_a_row_that_has_changed_is_refused(store: Path) -> None:
     """Training on a damaged store would be silent: the message names the first clip of the split."""
-    described = describe(store)
-    with store.open("r+b") as file:
-        file.seek(described.offset + 37 * 4 * 3 * 4 + 5)  # in row 37, which is in train
-        file.write(b"\xff")
+    change_row(store, 37)  # which is in train
     with pytest.raises(PipelineError, match=r"the row of no/037 has changed since it was written"):
         _subset(store)
     assert len(_subset(store, "val").rows) == 20

@@ -27,7 +27,7 @@ from pipeline.store.reader import rows
 from tests.features import own
 from tests.learning.make import LIVELY, MODELS, NO_NOISE, TRAIN, make_waveforms
 from tests.project import ROOT
-from tests.store.make import make_feature, make_store
+from tests.store.make import change_row, make_feature, make_store
 
 SAMPLES, RATE = 8000, 16000
 FEATURES = ("logmel", "mfcc", "stft")
@@ -147,6 +147,14 @@ def test_other_waveforms_are_refused(data: Data) -> None:
     ids, waveforms = data.train.store.clips, describe(Path("waveforms.h5"))
     make_store(Path("waveforms.h5"), make_waveforms()[::-1].copy(), clips=ids, params=waveforms.params)
     with pytest.raises(PipelineError, match=r"logmel\.h5 was not computed from waveforms\.h5: run dvc repro"):
+        _load(data, _settings())
+
+
+@pytest.mark.parametrize("row", [1, 130], ids=["clip", "noise"])
+def test_a_waveform_that_has_changed_is_refused(data: Data, row: int) -> None:
+    """The message names a training clip, or a piece of noise, whose row does not match its checksum."""
+    change_row(Path("waveforms.h5"), row)
+    with pytest.raises(PipelineError, match=rf"the row of {data.train.store.clips[row]} has changed since"):
         _load(data, _settings())
 
 

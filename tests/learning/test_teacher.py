@@ -18,7 +18,7 @@ from pipeline.learning.teacher import Teacher
 from pipeline.learning.trainee import trainee
 from pipeline.store.layout import describe
 from tests.learning.make import LIVELY, MODELS, PARAMS, TRAIN, build, make_rows, make_subsets, subset_of
-from tests.store.make import make_store
+from tests.store.make import change_row, make_store
 
 pytestmark = pytest.mark.tensorflow
 
@@ -212,6 +212,16 @@ def test_a_teachers_feature_of_other_clips_is_an_error(file: Path, tmp_path: Pat
     train = make_subsets(tmp_path)["train"]
     make_store(tmp_path / "mfcc.h5", make_rows(), clips=[f"no/other {number:03}" for number in range(120)])
     with pytest.raises(PipelineError, match=r"mfcc\.h5 and .*x\.h5 contain different clips"):
+        teacher.load(_settings(file, teacher_feature="mfcc"), train)
+
+
+def test_a_row_of_a_teachers_feature_that_has_changed_is_refused(file: Path, tmp_path: Path) -> None:
+    """The message names a training clip whose row does not match its checksum."""
+    train = make_subsets(tmp_path)["train"]
+    make_store(tmp_path / "mfcc.h5", make_rows(), clips=train.store.clips)
+    row = int(train.rows[5])
+    change_row(tmp_path / "mfcc.h5", row)
+    with pytest.raises(PipelineError, match=rf"the row of {train.store.clips[row]} has changed since"):
         teacher.load(_settings(file, teacher_feature="mfcc"), train)
 
 

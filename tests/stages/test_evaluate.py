@@ -14,6 +14,9 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.stages import evaluate, export
+from pipeline.store.layout import describe
+from tests.project import read_csv
+from tests.store.make import change_row
 
 pytestmark = pytest.mark.tensorflow
 
@@ -122,6 +125,16 @@ def test_what_is_not_of_this_run_is_one_message(
     assert "\n" not in str(error.value)
     assert "run dvc" in str(error.value)
     assert scores.read_bytes() == before
+
+
+@pytest.mark.parametrize("main", [evaluate.main, export.main], ids=["evaluate", "export"])
+def test_a_waveform_that_has_changed_is_refused(folder: Path, main: Callable[[], None]) -> None:
+    """Scores in noise and exported models are computed from waveforms, which are compared before that."""
+    tested = [row["clip"] for row in read_csv(folder / "data/split.csv") if row["split"] == "test"]
+    path = folder / "data/waveforms.h5"
+    change_row(path, describe(path).clips.index(tested[-1]))
+    with pytest.raises(PipelineError, match=rf"the row of {tested[-1]} has changed since it was written"):
+        main()
 
 
 def test_a_model_that_does_not_describe_itself_is_not_exported(folder: Path) -> None:

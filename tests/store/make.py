@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import params
 from pipeline.features import Feature, Kernel
-from pipeline.store.layout import Digests, Rows, Store
+from pipeline.store.layout import Digests, Rows, Store, describe
 from pipeline.store.reader import rows as stored_rows
 from pipeline.store.writer import Contents, Verdict, Work, write
 
@@ -56,6 +56,17 @@ def make_feature(path: Path, waveforms: Store, feature: Feature, name: str | Non
 
 def _kernel(kernel: Kernel, items: Rows) -> tuple[Rows, list[Verdict[None]]]:
     return kernel(items), [Verdict()] * len(items)
+
+
+def change_row(path: Path, row: int) -> None:
+    """Flip a bit of a row of the store at `path`, whose checksum stays."""
+    store = describe(path)
+    place = store.offset + row * stored_rows(store)[0].nbytes
+    with path.open("r+b") as file:
+        file.seek(place)
+        (byte,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
 
 
 def current_params(feature: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.store import current, layout, reader
 from pipeline.store.layout import Rows, describe
 from pipeline.store.writer import Contents, Verdict, Work, write
 from tests.project import ROOT
-from tests.store.make import make_store
+from tests.store.make import change_row, make_store
 
 PARAMS: dict[str, Any] = {"feature": {"name": "x", "params": {"n": 3}}, "audio": {"sample_rate": 8000}}
 ROWS = np.random.default_rng(0).normal(size=(300, 5, 3)).astype(np.float32)
@@ -194,7 +194,7 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     """A flipped bit in the previous store does not reach the new one."""
     _make(tmp_path / "old.h5")
     old = describe(tmp_path / "old.h5")
-    _flip(old, 130)
+    change_row(old.path, 130)
     verdicts = _make(tmp_path / "new.h5", previous=old)
     assert verdicts[130].reused is None
     assert verdicts[0].reused == 0
@@ -208,15 +208,6 @@ def test_an_item_that_differs_from_its_digest_is_refused(tmp_path: Path) -> None
     sources[77] = sources[78]
     with pytest.raises(PipelineError, match=rf"{_clips(300)[77]}: the input of write does not match"):
         _make(tmp_path / "a.h5", sources=sources)
-
-
-def _flip(store: layout.Store, row: int) -> None:
-    with store.path.open("r+b") as file:
-        place = store.offset + row * int(np.prod(store.shape[1:])) * 4
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
 
 
 # ------------------------------------------------------------------------------------------- refusals

@@ -93,6 +93,9 @@ def run(main: Callable[[], None]) -> None:
             main()
         finally:
             _flush()
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                # Python's end waits for threads. Ctrl-C would print a traceback of that.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
     except PipelineError as error:
         sys.exit(f"\n{error}\n")
     except BrokenPipeError:  # the reader, such as `head`, has enough

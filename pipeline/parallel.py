@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -119,9 +120,10 @@ def _results(
         config = {**config, "n_jobs": min(config["n_jobs"], len(tasks))}
     with joblib.parallel_config(**config):
         workers = joblib.Parallel(return_as="generator")
-    with workers:
+    with ExitStack() as stack:
         ready = (task if prepare is None else prepare(task) for task in tasks)
         with _no_interrupts_for_children():
+            stack.enter_context(workers)
             results = workers(joblib.delayed(function)(task) for task in ready)
         yield from results
 
@@ -167,6 +169,8 @@ def _no_interrupts_for_children() -> Iterator[None]:
 
     Ctrl-C sends it to all processes. Only this one should print something; it ends the others.
     """
+    # Every start of a process needs this one. Python before 3.14 unblocks the signal when it starts it.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

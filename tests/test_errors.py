@@ -80,6 +80,19 @@ def test_ctrl_c_prints_one_line(tmp_path: Path, code: str) -> None:
     assert result.stdout == ("imported\n" if "imported" in code else "")
 
 
+def test_ctrl_c_after_the_end_prints_nothing(tmp_path: Path) -> None:
+    """While Python ends, and waits for a thread, Ctrl-C ends the process without a traceback."""
+    code = (
+        "import os, signal, threading, time\n"
+        "from pipeline.errors import run\n"
+        "def interrupt():\n"
+        "    threading.main_thread().join(); os.kill(os.getpid(), signal.SIGINT); time.sleep(20)\n"
+        "run(threading.Thread(target=interrupt).start)"
+    )
+    result = python("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+
+
 def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path) -> None:
     """A shell starts programs in the background so that they ignore SIGINT; that stays so."""
     code = (

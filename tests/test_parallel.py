@@ -179,6 +179,35 @@ ENDLESS = """if True:
 """
 
 
+BLOCKED = """
+import signal
+from pipeline.parallel import each
+
+def blocked(_):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+if __name__ == "__main__":
+    # More workers for the second call.
+    print({*each(blocked, range(2))}, {*each(blocked, range(9))}, blocked(0))
+"""
+
+
+@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.cluster)])
+def test_ctrl_c_reaches_no_worker(tmp_path: Path, backend: str) -> None:
+    """Workers block SIGINT from their first moment, or they would print tracebacks. This process does not."""
+    (tmp_path / "run.py").write_text(BLOCKED)
+    settings = {"PIPELINE_JOBS": "3", "PIPELINE_BACKEND": backend, "PYTHONPATH": f"{ROOT}"}
+    result = subprocess.run(
+        [sys.executable, "run.py"],
+        cwd=tmp_path,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "{True} {True} False\n"
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.cluster)])
 def test_workers_end_with_the_process_that_started_them(

@@ -50,7 +50,7 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
     changed = bytearray(content)
     match generator.choice(("bits", "bits", "cut", "words", "words", "words", "lines", "hole")):
         case "bits":
-            return flipped(content, generator, range(len(content)))
+            return flipped(content, generator)
         case "cut":
             del changed[generator.randrange(len(changed)) :]
         case "words":
@@ -84,7 +84,7 @@ def damaged_binary(content: bytes, generator: random.Random) -> bytes:
             case "repeat":
                 changed[place:place] = changed[first:last]
             case "bits" if changed:
-                changed = bytearray(flipped(bytes(changed), generator, range(len(changed))))
+                changed = bytearray(flipped(bytes(changed), generator))
             case "byte":
                 changed[place : place + 1] = bytes([generator.randrange(256)])
             case "number":
@@ -93,9 +93,10 @@ def damaged_binary(content: bytes, generator: random.Random) -> bytes:
     return bytes(changed)
 
 
-def flipped(content: bytes, generator: random.Random, where: range) -> bytes:
-    """Return `content` with one to eight bits flipped at places in `where`."""
+def flipped(content: bytes, generator: random.Random, where: range | None = None) -> bytes:
+    """Return `content` with one to eight bits flipped, at places in `where` if it is given."""
     changed = bytearray(content)
+    where = where or range(len(content))
     for _ in range(generator.choice((1, 1, 2, 8))):
         changed[generator.choice(where)] ^= 1 << generator.randrange(8)
     return bytes(changed)

@@ -172,9 +172,9 @@ def test_a_model_damaged_at_random_is_refused_or_a_network(good: bytes, tmp_path
         generator = random.Random(seed)  # noqa: S311
         part = generator.choice((None, METADATA, CONFIG, WEIGHTS))
         if part is None:
-            content = generator.choice((good[: generator.randrange(len(good))], _flip(good, generator)))
+            content = generator.choice((good[: generator.randrange(len(good))], flipped(good, generator)))
         elif part == WEIGHTS:
-            content = _changed(good, part, partial(_flip, generator=generator))
+            content = _changed(good, part, partial(flipped, generator=generator))
         else:
             content = _changed(good, part, partial(damaged, generator=generator))
         path.write_bytes(content)
@@ -186,7 +186,3 @@ def test_a_model_damaged_at_random_is_refused_or_a_network(good: bytes, tmp_path
         else:
             assert all(np.isfinite(weight).all() for weight in network.get_weights())
     assert refused > 15
-
-
-def _flip(content: bytes, generator: random.Random) -> bytes:
-    return flipped(content, generator, range(len(content)))

@@ -193,7 +193,7 @@ def test_a_damaged_export_is_one_message_or_predicts(folder: Path, tmp_path: Pat
     for seed in range(25):
         generator = random.Random(seed)  # noqa: S311
         cut = content[: generator.randrange(len(content))]
-        file.write_bytes(generator.choice((cut, flipped(content, generator, range(len(content))))))
+        file.write_bytes(generator.choice((cut, flipped(content, generator))))
         try:
             probabilities = Predictor(tmp_path / name)(make.waveforms()[:2])
         except PipelineError as error:

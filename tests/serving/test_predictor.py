@@ -88,7 +88,8 @@ def test_a_file_that_cannot_be_read_has_a_problem(folder: Path, record: Record, 
     assert problems[1] is None
     assert problems[4:] == [None] * 70
     assert problems[3] == "No such file or directory"
-    assert all("in no known format" in str(problems[index]) for index in (0, 2))
+    assert problems[0] == "is empty"
+    assert "is in no known format" in str(problems[2])
     assert len({str(prediction.probabilities) for prediction in predictions if not prediction.problem}) == 1
 
 

@@ -5,13 +5,20 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # A full disk, an exceeded quota, a file larger than the system or the user's limit allows.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = "change its permissions, or run the command as the user who owns it"
+# After Ctrl-C that had no effect. Python has left the deleted object by then.
+SECONDS_UNTIL_AGAIN = 0.05
 # What to do about errors of the system that the user can correct.
 REMEDIES = {
     errno.ENOSPC: "free some space and run the command again",
@@ -84,6 +91,7 @@ def run(main: Callable[[], None]) -> None:
     ends the process as usual, with one line in place of a traceback.
     """
     sys.excepthook = _print_exception
+    sys.unraisablehook = _interrupt_again
     if signal.getsignal(signal.SIGINT) == _Interrupts.defer:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _Interrupts.take_effect()
@@ -114,6 +122,16 @@ def _print_exception(kind: type[BaseException], error: BaseException, trace: Tra
         return
     kept = str(error) or "finished outputs are kept"
     print(f"\ninterrupted: {kept}; run the same command again to go on from there", file=sys.stderr)
+
+
+def _interrupt_again(unraisable: "UnraisableHookArgs") -> None:
+    """Repeat a Ctrl-C that came while Python deleted an object, where it only prints exceptions."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def _prefer_utf8() -> None:

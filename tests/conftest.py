@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,11 @@ LONGEST = (
     "test_dvc.py",
     "test_compare.py",
 )
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be interrupted, also if a shell started pytest in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -205,6 +205,8 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0, help="of the moments")
     options.add_argument("stages", nargs="*", help="default: all")
     arguments = options.parse_args()
+    # A shell starts programs in the background so that they, and those that they start, ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     generator = np.random.default_rng(arguments.seed)
     total = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -80,6 +80,22 @@ def test_ctrl_c_prints_one_line(tmp_path: Path, code: str) -> None:
     assert result.stdout == ("imported\n" if "imported" in code else "")
 
 
+def test_ctrl_c_while_an_object_is_deleted_takes_effect(tmp_path: Path) -> None:
+    """Python ignores exceptions in __del__. The program ends all the same, and prints one line."""
+    code = (
+        "import os, signal, time\n"
+        "from pipeline.errors import run\n"
+        "class Deleted:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def main():\n"
+        "    Deleted(); print('went on', flush=True); time.sleep(20); print('not here')\n"
+        "run(main)"
+    )
+    result = python("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (-signal.SIGINT, "went on\n")
+    assert result.stderr == INTERRUPTED
+
+
 def test_ctrl_c_after_the_end_prints_nothing(tmp_path: Path) -> None:
     """While Python ends, and waits for a thread, Ctrl-C ends the process without a traceback."""
     code = (

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import termios
+from contextlib import suppress
 
 import pytest
 
@@ -79,9 +80,12 @@ def _on_terminal(code: str) -> str:
     code = f"from pipeline.progress import Progress\n{code}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
     os.close(theirs)
-    text = os.read(ours, 10000).decode()
-    os.close(ours)
-    return text
+    with open(ours, "rb", buffering=0) as terminal:
+        parts = []
+        with suppress(OSError):  # a terminal that nobody has open any more
+            while part := terminal.read(10000):
+                parts.append(part)
+    return b"".join(parts).decode()
 
 
 def test_quietly_hides_what_libraries_write() -> None:

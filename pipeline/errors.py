@@ -72,8 +72,9 @@ def defer_interrupts() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C take effect only at the end of the block, which should be an import."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Let Ctrl-C take effect only at the end of the block, which should be short."""
+    is_main = threading.current_thread() is threading.main_thread()  # only it may set a handler
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     defer_interrupts()

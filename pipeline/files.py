@@ -5,11 +5,12 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.errors import NO_ROOM
+from pipeline.errors import NO_ROOM, PipelineError
 
 DATA = Path("data")
 # The folder for unfinished files. DVC and git ignore it.
@@ -105,14 +106,25 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
             folder.mkdir()
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
         except (FileNotFoundError, FileExistsError):  # another process has just deleted an empty folder
-            if parent.is_file():
-                raise
+            if not _is_folder_or_absent(parent):
+                raise PipelineError(
+                    f"{parent} must be a folder, and is a file or a link to nothing: delete it, and run the"
+                    " command again"
+                ) from None
             continue
         with suppress(OSError):  # a file system without locks; then nobody deletes the folder
             fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return folder, lock
         os.close(lock)  # another process has deleted it before it was locked
+
+
+def _is_folder_or_absent(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return True
+    return path.is_dir() if stat.S_ISLNK(mode) else stat.S_ISDIR(mode)
 
 
 def _replace(part: Path, path: Path) -> None:

@@ -74,18 +74,20 @@ def _free_in_groups(root: Path = ROOT) -> Iterator[int]:
             mount, limit, usage = GROUPS[controller]
             group = root / mount / name.strip("/")
             for folder in (group, *group.parents):
-                with suppress(
-                    FileNotFoundError, ValueError
-                ):  # it has no limit, or it is outside the container
+                with suppress(OSError, ValueError):  # without a limit, or outside of the container
                     left = int((folder / limit).read_text()) - int((folder / usage).read_text())
                     yield max(0, left + _cached(folder))
 
 
 def _cached(group: Path) -> int:
     """Return the bytes of files that the system keeps in memory, and gives up if a process needs it."""
-    lines = (group / "memory.stat").read_text().splitlines()
-    numbers = {name.removeprefix("total_"): int(number) for name, number in map(str.split, lines)}
-    return numbers["inactive_file"] + numbers["active_file"]
+    cached = {"inactive_file": 0, "active_file": 0}
+    with suppress(OSError):
+        for name, number in map(str.split, (group / "memory.stat").read_text().splitlines()):
+            key = name.removeprefix("total_")  # of version 1: with the groups in this one
+            if key in cached:
+                cached[key] = int(number)
+    return sum(cached.values())
 
 
 def _readable(size: int) -> str:

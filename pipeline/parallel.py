@@ -19,7 +19,7 @@ import numpy as np
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import pipeline
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, uninterrupted
 
 LOCAL = ("loky", "threading")
 REMOTE = ("dask",)
@@ -167,15 +167,17 @@ def _config(name: str, stack: ExitStack) -> dict[str, Any]:
 def _no_interrupts_for_children() -> Iterator[None]:
     """Let processes and threads that are started in the block never get SIGINT.
 
-    Ctrl-C sends it to all processes. Only this one should print something; it ends the others.
+    Ctrl-C sends it to all processes. Only this one should print something, after the block; it ends the
+    others. In the block, it would leave a process that is half started.
     """
-    # Every start of a process needs this one. Python before 3.14 unblocks the signal when it starts it.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with uninterrupted():
+        # Every start of a process needs this one. Python before 3.14 unblocks the signal when it starts it.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -35,9 +35,12 @@ PATIENCE = 60.0
 # a traceback of runpy and the import system, whose modules are frozen.
 CANNOT_START = r"(?:Fatal Python error: init_.*\nPython runtime state: .*|Could not import runpy module)\n"
 FRAMES = r"Traceback \(most recent call last\):\n(?: .*\n|\n)*"
+# What a worker prints if its stage is killed before it has told the worker what to do.
+WITHOUT_WORK = rf"LokyProcess-\d+ failed with traceback: \n-+\n{FRAMES}EOFError: Ran out of input\n"
 STARTING = re.compile(
     rf"{CANNOT_START}(?:{FRAMES}\w.*\n\nDuring handling .*\n\n)*{FRAMES}KeyboardInterrupt\n"
     r'|Traceback \(most recent call last\):\n(?:  File "<frozen .*\n)+KeyboardInterrupt\n'
+    rf"|{WITHOUT_WORK}"
 )
 
 
@@ -155,7 +158,8 @@ class Faults:
 def has_traceback(printed: str) -> bool:
     """Return whether `printed` has a traceback that counts.
 
-    That of a Python which Ctrl-C ends before it runs any file of the project or of a library does not.
+    That of a Python which Ctrl-C ends before it runs any file of the project or of a library does not, and
+    that of a worker whose stage is killed while it starts.
     """
     return "Traceback" in STARTING.sub("", printed)
 

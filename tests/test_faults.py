@@ -1,6 +1,7 @@
 """A few of the kills of `make faults`: nothing is lost, and no process lives on."""
 
 import itertools
+import re
 import signal
 import time
 from pathlib import Path
@@ -66,17 +67,31 @@ KeyboardInterrupt
 """
 
 
-@pytest.mark.parametrize("early", [IN_SITE, BEFORE_RUNPY, IN_RUNPY])
+WITHOUT_WORK = """\
+LokyProcess-1 failed with traceback:\x20
+--------------------------------------------------------------------------------
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/site-packages/joblib/externals/loky/backend/popen.py", line 174, in <module>
+    prep_data = pickle.load(from_parent)
+                ^^^^^^^^^^^^^^^^^^^^^^^^
+EOFError: Ran out of input
+
+--------------------------------------------------------------------------------
+"""
+
+
+@pytest.mark.parametrize("early", [IN_SITE, BEFORE_RUNPY, IN_RUNPY, WITHOUT_WORK])
 def test_only_a_traceback_of_the_start_of_python_does_not_count(early: str) -> None:
-    """It hides no other one, of the project or of a library, and it counts if it is not due to Ctrl-C."""
+    """It hides no other one, of the project or of a library, and it counts if it has another reason."""
     assert not has_traceback("decode: 3 clips\n")
     assert not has_traceback(f"decode: 3 clips\n{early}{early}")
     for other in (IN_PROJECT, IN_LIBRARY):
         assert has_traceback(other)
         assert has_traceback(early + other)
         assert has_traceback(other + early)
-    assert has_traceback(early.replace("KeyboardInterrupt", "MemoryError"))
-    assert has_traceback(early.replace("KeyboardInterrupt", "MemoryError") + IN_PROJECT)
+    otherwise = re.sub("KeyboardInterrupt|EOFError", "MemoryError", early)
+    assert has_traceback(otherwise)
+    assert has_traceback(otherwise + IN_PROJECT)
 
 
 @pytest.fixture(scope="module")

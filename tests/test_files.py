@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline import files
+from pipeline.errors import PipelineError
 from pipeline.files import atomic_write
 from tests.project import ROOT
 
@@ -181,6 +183,18 @@ def test_two_processes_may_replace_the_same_folder(tmp_path: Path) -> None:
     assert [writer.wait() for writer in writers] == [0, 0]
     assert {path.read_text() for path in (tmp_path / "data/raw").iterdir()} in ({"one"}, {"two"})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Path.touch, os.mkfifo, lambda path: path.symlink_to("nowhere")],
+    ids=["file", "FIFO", "dangling link"],
+)
+def test_something_else_in_place_of_the_folder_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """If .unfinished is no folder, that is one message, and not an endless wait."""
+    make(tmp_path / ".unfinished")
+    with pytest.raises(PipelineError, match=r"\.unfinished must be a folder"), atomic_write(tmp_path / "a"):
+        pass
 
 
 def test_an_empty_folder_of_a_killed_process_is_deleted(tmp_path: Path) -> None:

@@ -97,4 +97,7 @@ def test_the_limits_of_all_groups_count(tmp_path: Path, limits: dict[str, str], 
         (folder / "memory.current").write_text("300\n")
         (folder / "memory.stat").write_text("anon 200\ninactive_file 50\nactive_file 25\n")
     assert list(needs._free_in_groups(tmp_path)) == expected
+    for folder in limits:
+        (tmp_path / "sys/fs/cgroup" / folder / "memory.stat").unlink()
+    assert list(needs._free_in_groups(tmp_path)) == [max(0, free - 75) for free in expected]
     assert list(needs._free_in_groups(tmp_path / "no")) == []

@@ -81,13 +81,14 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Create it when the stage begins: it remembers the code as it is then, and the code may be edited while
-    the stage runs. Then call `bind` to say what is trained. No other process can bind the same training
-    before the end of the `with` block.
+    the stage runs. Then call `bind` to say what is trained. Until the end of the `with` block, no other
+    process uses the same checkpoints.
     """
 
     def __init__(self, parent: Path) -> None:
-        self._parent = self._folder = parent
+        self._parent = parent
         self._code = code_digest()
+        self._folder: Path | None = None  # before `bind`, or if another process does the same training
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
@@ -96,9 +97,10 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         if not self.epochs():
             self.remove()
-        self._unlock()
+        self._unbind()
 
-    def _unlock(self) -> None:
+    def _unbind(self) -> None:
+        self._folder = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -106,34 +108,37 @@ class Checkpoints:
     def bind(self, parts: Iterable[Any], machine: int) -> None:
         """Use the checkpoints of the training that `parts` determine, and delete those of old trainings.
 
+        If another process does the same training at this moment, that is printed, and there are none.
+
         Args:
             parts: arrays, and objects whose `repr` says all about them.
             machine: the number of this machine, if several train together.
-
-        Raises PipelineError if another process does the same training.
         """
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for part in (self._code, [version(library) for library in LIBRARIES], machine, *parts):
             content = np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else repr(part).encode()
             digest.update(hashlib.blake2b(content).digest())
-        self._unlock()
-        self._folder = self._parent / digest.hexdigest()
+        self._unbind()
+        folder = self._parent / digest.hexdigest()
         try:
-            self._lock = _lock(self._folder)
+            self._lock = _lock(folder)
         except BlockingIOError:
-            raise PipelineError(
-                "another process does the same training: wait until it ends, or stop it, and run the command"
-                f" again. It keeps its state in {self._folder}"
-            ) from None
+            print(
+                f"another process does the same training, so this one keeps no state in {self._parent}",
+                flush=True,
+            )
+            return
         except OSError:
             pass  # `save` says why nothing can be kept; or the file system has no locks
+        self._folder = folder
         self._delete_old()
 
     def _delete_old(self) -> None:
         with suppress(OSError):  # somebody deletes them at this moment
             others = [folder for folder in self._parent.iterdir() if folder != self._folder]
-            others.sort(key=lambda folder: (bool(_epochs(folder)), folder.stat().st_mtime))
-            for old in others[: 1 - TRAININGS]:
+            others.sort(key=lambda folder: folder.stat().st_mtime)
+            stopped = [folder for folder in others if _epochs(folder)]
+            for old in [*(set(others) - {*stopped}), *stopped[: 1 - TRAININGS]]:
                 with suppress(OSError):  # it is trained now
                     lock = _lock(old)
                     shutil.rmtree(old, ignore_errors=True)
@@ -141,11 +146,13 @@ class Checkpoints:
 
     def epochs(self) -> list[int]:
         """Return the epochs after which there is a checkpoint, in rising order."""
-        return _epochs(self._folder)
+        return _epochs(self._folder) if self._folder is not None else []
 
     def load(self) -> dict[int, Checkpoint]:
         """Return all checkpoints by their epochs. One that is damaged is left out, and named."""
-        checkpoints = {}
+        checkpoints: dict[int, Checkpoint] = {}
+        if self._folder is None:
+            return checkpoints
         for epoch in self.epochs():
             path = self._folder / str(epoch)
             try:
@@ -159,6 +166,8 @@ class Checkpoints:
 
         If it cannot be written, that is printed, and training goes on.
         """
+        if self._folder is None:
+            return
         try:
             with atomic_write(self._folder / str(epoch)) as part, part.open("wb") as file:
                 file.write(checkpoint.to_bytes())
@@ -173,6 +182,8 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete the checkpoints of this training."""
+        if self._folder is None:
+            return
         shutil.rmtree(self._folder, ignore_errors=True)
         for folder in (self._parent, self._parent.parent):
             with suppress(OSError):  # there is something else in it
@@ -188,11 +199,14 @@ def _lock(folder: Path) -> int:
 
     When a process dies, the system removes its locks. Raises BlockingIOError if another process has the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # another process has deleted the folder before it was locked

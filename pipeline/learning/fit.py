@@ -64,8 +64,8 @@ def fit(
 
     Raises:
         PipelineError: the feature cannot be computed from noisy waveforms, the loss is not finite, batches
-            are too small to be split among the devices, machines that train together have different clips
-            or parameters, or another process does the same training.
+            are too small to be split among the devices, or machines that train together have different clips
+            or parameters.
     """
     import keras
     from dvclive import Live

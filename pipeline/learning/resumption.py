@@ -97,7 +97,7 @@ class Resumption:
     @property
     def kept(self) -> int | None:
         """The last epoch after which the state is kept, if any."""
-        return self.epochs or None if self._checkpoints is not None else None
+        return max(self._checkpoints.epochs(), default=None) if self._checkpoints is not None else None
 
     @property
     def seconds(self) -> float:

@@ -46,22 +46,23 @@ def main() -> None:
     with strategy.scope():
         net = network.build(model, train, settings, moments)
         taught_by = teacher.load(settings, train)
-    with checkpoints, runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
-        seconds = fit(
-            net,
-            model,
-            (train, val),
-            settings,
-            moments=moments,
-            logs=logs,
-            teacher=taught_by,
-            noise=training_noise,
-            checkpoints=checkpoints,
-        )
-        save(net, folder / MODEL, description)
-    if strategy.extended.should_checkpoint:  # the chief machine
-        timings.note(MODEL, seconds)
-    checkpoints.remove()
+    with checkpoints:
+        with runtime.outputs(strategy) as folder, atomic_write(folder / LOGS) as logs:
+            seconds = fit(
+                net,
+                model,
+                (train, val),
+                settings,
+                moments=moments,
+                logs=logs,
+                teacher=taught_by,
+                noise=training_noise,
+                checkpoints=checkpoints,
+            )
+            save(net, folder / MODEL, description)
+        if strategy.extended.should_checkpoint:  # the chief machine
+            timings.note(MODEL, seconds)
+        checkpoints.remove()
 
 
 if __name__ == "__main__":

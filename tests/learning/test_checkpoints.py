@@ -48,11 +48,13 @@ def test_what_is_saved_is_loaded(training: Checkpoints) -> None:
     assert _same(loaded, CHECKPOINT)
 
 
-def test_a_damaged_checkpoint_is_not_used(training: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_not_used(
+    training: Checkpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever byte is changed, and wherever the file is cut, the one before it is used, and that is said."""
     training.save(1, CHECKPOINT)
     training.save(2, CHECKPOINT)
-    path = next(training._folder.glob("2"))
+    path = next(tmp_path.rglob("2"))
     whole = path.read_bytes()
     places = np.random.default_rng(0).integers(len(whole), size=60).tolist()
     for place in places[:30]:
@@ -110,18 +112,39 @@ def test_a_checkpoint_of_other_code_or_libraries_is_not_used(
         assert list(same.load()) == [1]
 
 
-def test_two_processes_never_do_the_same_training(tmp_path: Path) -> None:
-    """The second is refused while the first runs. Another training may run beside it."""
-    with Checkpoints(tmp_path) as training, Checkpoints(tmp_path) as second, Checkpoints(tmp_path) as other:
+def test_two_processes_never_use_the_same_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second and a third process keep nothing and delete nothing. Another training may run beside it."""
+    with Checkpoints(tmp_path) as training, Checkpoints(tmp_path) as other:
         training.bind(["one"], 0)
-        with pytest.raises(PipelineError, match="another process does the same training: wait until it ends"):
-            second.bind(["one"], 0)
+        for _ in range(2):
+            with Checkpoints(tmp_path) as second:
+                second.bind(["one"], 0)
+                assert "another process does the same training" in capsys.readouterr().out
+                second.save(1, CHECKPOINT)
+                assert second.load() == {}
+                second.remove()
         other.bind(["two"], 0)
         training.save(1, CHECKPOINT)
-    assert list(tmp_path.iterdir()) == [training._folder]  # the others have finished no epoch
+        folder = training._folder
+        assert training.epochs() == [1]
+    assert list(tmp_path.iterdir()) == [folder]  # the other one has finished no epoch
     with Checkpoints(tmp_path) as third:
         third.bind(["one"], 0)
         assert list(third.load()) == [1]
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_before_a_training_is_known_deletes_nothing(tmp_path: Path) -> None:
+    """If it ends before `bind`, as after a wrong parameter, stopped trainings stay."""
+    with Checkpoints(tmp_path) as stopped:
+        stopped.bind(["one"], 0)
+        stopped.save(1, CHECKPOINT)
+    before = {*tmp_path.rglob("*")}
+    with pytest.raises(PipelineError), Checkpoints(tmp_path):
+        raise PipelineError
+    assert {*tmp_path.rglob("*")} == before
 
 
 def test_a_training_that_runs_keeps_its_checkpoints(tmp_path: Path) -> None:
@@ -137,17 +160,14 @@ def test_a_training_that_runs_keeps_its_checkpoints(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == TRAININGS + 1
 
 
-def test_a_training_without_an_epoch_is_deleted_first(tmp_path: Path) -> None:
-    """A training that was killed in its first epoch takes no place from one that can go on."""
-    for number in range(TRAININGS - 1):
-        with Checkpoints(tmp_path) as stopped:
-            stopped.bind([number], 0)
-            stopped.save(1, CHECKPOINT)
-    kept = {*tmp_path.iterdir()}
-    (tmp_path / "killed").mkdir()
-    with Checkpoints(tmp_path) as last:
+def test_a_training_without_an_epoch_is_deleted(tmp_path: Path) -> None:
+    """A training that was killed in its first epoch has nothing to go on from. Those that run stay."""
+    with Checkpoints(tmp_path) as running, Checkpoints(tmp_path) as last:
+        running.bind(["running"], 0)
+        folder = running._folder
+        (tmp_path / "killed").mkdir()
         last.bind(["last"], 0)
-    assert {*tmp_path.iterdir()} == kept
+        assert {*tmp_path.iterdir()} == {folder, last._folder}
 
 
 def test_few_epochs_and_few_trainings_are_kept(tmp_path: Path) -> None:
@@ -157,6 +177,7 @@ def test_few_epochs_and_few_trainings_are_kept(tmp_path: Path) -> None:
         training.bind([number], 0)
         for epoch in range(1, 13):
             training.save(epoch, CHECKPOINT)
+        assert training._folder
         os.utime(training._folder, (number, number))
     assert training.epochs() == list(range(13 - EPOCHS, 13))
     folders = list((tmp_path / "kept/train").iterdir())

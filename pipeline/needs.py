@@ -35,7 +35,7 @@ def need_disk(path: Path, size: int, what: str, remedy: str | None = None) -> No
     if size > free:
         raise PipelineError(
             f"{what} needs {_readable(size)} for {path}, but its disk has {_readable(free)} free:"
-            f" {remedy + ', or ' if remedy else ''}free some space"
+            f" free some space, of which data/kept may have some{f', or {remedy}' if remedy else ''}"
         )
 
 

@@ -170,7 +170,9 @@ def load() -> dict[str, Any]:
     than any file of parameters.
     """
     if not FILE.exists():
-        raise PipelineError(f"{FILE} is missing: run the command in the project's root folder")
+        raise PipelineError(
+            f"{FILE} is missing: run the command in the project's root folder, or run git restore {FILE}"
+        )
     if not FILE.is_file():  # a pipe would wait for somebody who writes
         raise PipelineError(f"{FILE} is not a file: move away what has its name, and run git restore {FILE}")
     with FILE.open("rb") as file:
@@ -179,7 +181,9 @@ def load() -> dict[str, Any]:
         raise PipelineError(f"{FILE} has more than {MAX_BYTES:,} bytes: shorten it")
     parsed = _parse(content)
     if not isinstance(parsed, dict):
-        raise PipelineError(f"{FILE} must contain sections such as `audio:`, is {shown(parsed)}: add them")
+        raise PipelineError(
+            f"{FILE} must contain sections such as `audio:`, is {shown(parsed)}: run git restore {FILE}"
+        )
     return parsed
 
 
@@ -198,7 +202,9 @@ def _parse(content: bytes) -> Any:
     else:
         _check_size(parsed)
         return parsed
-    raise PipelineError(_line(f"{FILE} is not YAML: {' '.join(reason.split())}: correct it there"))
+    raise PipelineError(
+        _line(f"{FILE} is not YAML: {' '.join(reason.split())}: correct it there, or just above")
+    )
 
 
 def _check_size(parsed: object) -> None:
@@ -329,7 +335,7 @@ EXPECTED = {
     "too_long": "a list of at most {max_length}",
     "string_too_long": "text of at most {max_length} characters",
     "literal_error": "{expected}",
-    "string_pattern_mismatch": "text like {pattern}",
+    "string_pattern_mismatch": "text that matches {pattern}",
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",

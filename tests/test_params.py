@@ -114,7 +114,7 @@ DEEP = "params.yaml has values nested deeper than 20 levels: correct it"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "params.yaml must contain sections such as `audio:`, is null: add them"),
+        ("", "params.yaml must contain sections such as `audio:`, is null: run git restore params.yaml"),
         ("a: " + "[" * 1000, DEEP),
         ("a: " + "[" * 30 + "]" * 30, DEEP),
         ("a: &a [*a]", DEEP),

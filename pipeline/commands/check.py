@@ -167,6 +167,7 @@ def problems_in(params: dict[str, Any]) -> list[str]:
         problems += check(params, key, kind)[1]
     for choice, group in CHOICES.items():
         problems += _problems_in_group(params, choice, group)
+    problems += _problems_in_overrides(params)
     return problems or _problems_between_sections(params)
 
 
@@ -188,6 +189,18 @@ def _problems_in_group(params: dict[str, Any], choice: str, group: str) -> list[
     return problems
 
 
+def _problems_in_overrides(params: dict[str, Any]) -> list[str]:
+    """Return the problems of the models' own settings for training, without those of the section `train`."""
+    models = params.get("models")
+    own = check(params, "train", Train)[1]
+    return [
+        problem
+        for name in (models if isinstance(models, dict) else {})
+        for problem in check(params, "train", Train, overrides=f"models.{name}.train")[1]
+        if problem not in own
+    ]
+
+
 def _problems_between_sections(params: dict[str, Any]) -> list[str]:
     problems = []
     audio = Audio(**params["audio"])
@@ -199,8 +212,7 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
         ]
     settings: dict[str, Train | None] = {}
     for name in params["models"]:
-        settings[name], mistakes = check(params, "train", Train, overrides=f"models.{name}.train")
-        problems += mistakes
+        settings[name] = check(params, "train", Train, overrides=f"models.{name}.train")[0]
     name, feature = params["model"], params["features"][params["feature"]]
     model = check_plugin(params, f"models.{name}", Model)[0]
     if model is not None:

@@ -13,12 +13,12 @@ from pipeline.commands import parser
 from pipeline.corpus import clips, recordings
 from pipeline.corpus.audio import Audio
 from pipeline.errors import PipelineError
+from pipeline.records import again
 from pipeline.store.current import differences
 from pipeline.store.layout import Store, describe, digests
 from pipeline.store.reader import rows
 
 BYTES_AT_A_TIME = 64 << 20
-AGAIN = "delete it and run dvc repro, or dvc checkout"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ def _problems_in_sources(store: Store, folder: Path) -> Iterator[str]:
         if source != now:
             yield (
                 f"{store.path}: row {row}, {store.clips[row]}, was computed from other data than {path} has"
-                f" now: {AGAIN}"
+                f" now: {again(store.path)}"
             )
 
 
@@ -96,7 +96,7 @@ def _sources(store: Store, folder: Path) -> tuple[Iterable[Any], Iterable[Path]]
         current = describe(waveforms)
         if current.clips == store.clips:
             return current.checksums, repeat(waveforms, len(store.clips))
-        raise PipelineError(f"{store.path} and {waveforms} contain different clips: {AGAIN}")
+        raise PipelineError(f"{store.path} and {waveforms} contain different clips: {again(store.path)}")
     if store.feature is None and raw.exists():
         audio = params.read("audio", Audio)
         digested = (_digest(raw, clip, audio) for clip in store.clips)
@@ -145,12 +145,12 @@ def _problems_in_values(store: Store) -> Iterator[str]:
         for row in np.flatnonzero(digests(values) != store.checksums[start : start + len(values)]):
             yield (
                 f"{store.path}: row {start + row}, {store.clips[start + row]}, has changed since it was"
-                f" written: its checksum is another: {AGAIN}"
+                f" written: its checksum is another: {again(store.path)}"
             )
         for row in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
             yield (
                 f"{store.path}: row {start + row}, {store.clips[start + row]}, has infinite values or NaN:"
-                f" {AGAIN}"
+                f" {again(store.path)}"
             )
 
 

@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.corpus import recordings
+from pipeline.corpus.headers import SAMPLE_RATES
 from pipeline.corpus.paths import is_clip, kinds
+from pipeline.corpus.stream import UNKNOWN_LENGTH
 from pipeline.errors import PipelineError
 from pipeline.params import Section, Text, shown
-from pipeline.records import Md5, Name, Positive, TableFile, again
+from pipeline.records import Md5, Name, TableFile, again
 
 # How many paths and labels a message shows.
 SHOWN = 3
@@ -91,8 +93,8 @@ class Clip(NamedTuple):
     label: Name
     speaker: Name
     given_split: str
-    sample_rate: Positive  # Hz
-    samples: Positive  # per channel
+    sample_rate: Annotated[int, Field(ge=SAMPLE_RATES[0], le=SAMPLE_RATES[-1])]  # Hz
+    samples: Annotated[int, Field(ge=1, le=UNKNOWN_LENGTH)]  # per channel
     md5: Md5  # of all samples, channels interleaved, as int16 if the file has 16 bits, else as float32
 
 

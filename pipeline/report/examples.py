@@ -15,7 +15,7 @@ from pipeline.report import clip_figures, resynthesis
 from pipeline.report.figures import blank, styled, svg, write_png
 from pipeline.report.sounds import flac
 from pipeline.store.layout import Store
-from pipeline.store.reader import rows
+from pipeline.store.reader import rows, verify
 
 # The size of a picture, in inches.
 WIDE, HIGH = 3.5, 2.3
@@ -62,6 +62,8 @@ def write(
     """
     (folder / "images").mkdir(parents=True)
     chosen = choose(labels, settings.seed)
+    for store in (waveforms, *features):
+        verify(store, chosen)
     params = {str(store.feature): store.params["feature"]["params"] for store in features}
     index: dict[str, Any] = {"clips": [], "features": params}
     for number, row in enumerate(chosen):

@@ -24,7 +24,7 @@ from pipeline.report.html import embedded, picture, render
 from pipeline.report.results import Exported, Index, LabelScore, Log, Metrics, Prediction
 from pipeline.report.sounds import flac
 from pipeline.store.layout import Store
-from pipeline.store.reader import rows
+from pipeline.store.reader import rows, verify
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -307,6 +307,8 @@ def _predictions(
 
     def shown(prediction: Prediction) -> dict[str, Any]:
         row = row_of[prediction.clip]
+        for store in (run.waveforms, run.feature):
+            verify(store, [row])
         samples = rows(run.waveforms)[row]
         values, params = rows(run.feature)[row], run.feature.params
         return {

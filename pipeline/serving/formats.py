@@ -19,6 +19,7 @@ from pipeline.serving.description import EXTRA, METADATA, Description
 
 # (clips, samples) float32 → (clips, labels) float32.
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+AGAIN = "run dvc repro -f export, or copy it again"
 # The name of the signature, of its input and of its output, in every format that has such names.
 SIGNATURE, INPUT, OUTPUT = "serving_default", "waveforms", "probabilities"
 
@@ -73,13 +74,13 @@ def _run(
         samples = description.audio.samples
         raise PipelineError(
             f"{path} fails on waveforms of {samples} samples, which it says that it takes:"
-            f" {first_line(error)}: export it again"
+            f" {first_line(error)}: {AGAIN}"
         ) from None
     expected = len(waveforms), len(description.labels)
     if probabilities.shape != expected:
         raise PipelineError(
             f"{path} returns probabilities of the shape {probabilities.shape}, expected {expected}, clips and"
-            " labels: export it again"
+            f" labels: {AGAIN}"
         )
     return probabilities
 
@@ -167,7 +168,7 @@ def _named(path: Path, kind: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged model makes its library raise any kind of error
-        raise PipelineError(f"{path} is not {kind}: {first_line(error)}: export it again") from None
+        raise PipelineError(f"{path} is not {kind}: {first_line(error)}: {AGAIN}") from None
 
 
 def _zipped(path: Path) -> bytes | None:

@@ -83,7 +83,8 @@ def _check_labels(test: Subset, recorded: Mapping[str, str]) -> None:
         label = test.labels[target]
         if label not in (recorded[clip], UNKNOWN, SILENCE):
             raise PipelineError(
-                f"{SPLIT}: the label of {clip} is {label}, but {recorded[clip]} in {CLIPS}: {again(SPLIT)}"
+                f"{SPLIT}: the label of {clip} is {label}, but {recorded[clip]} in {CLIPS}:"
+                f" {again(f'{SPLIT} {CLIPS}')}"
             )
 
 

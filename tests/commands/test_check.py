@@ -52,6 +52,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
     content["audio"]["sample_rate"] = -1
     content["features"]["mfcc"]["n_mfcc"] = 200
     content["models"]["cnn"]["filters"] = [0]
+    content["models"]["rnn"]["train"] = {"epochs": 0}
     content["split"]["train"] = 0.5
     content["clips"]["speaker"] = "("
     content["datasets"]["own"]["url"] = "ftp://host/clips.zip"
@@ -62,6 +63,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
         "audio.sample_rate must be at least 1000, is -1",
         "features.mfcc must have n_mfcc no greater than n_mels",
         "models.cnn.filters[0] must be at least 1, is 0",
+        "models.rnn.train.epochs must be at least 1, is 0",
         "split must have train, val and test that sum to 1, but their sum is 0.7",
         "clips.speaker must be a regular expression",
         "datasets.own.url must be an http(s) URL or a path, is 'ftp://host/clips.zip'",
@@ -70,7 +72,7 @@ def test_every_mistake_of_the_file_is_reported_at_once(content: dict[str, Any]) 
         "modle is not a parameter; did you mean model?",
     ):
         assert any(line.startswith(f"params.yaml: {path}") for line in lines), path
-    assert len(lines) == 9
+    assert len(lines) == 10
 
 
 @pytest.mark.parametrize(("choice", "group"), [("dataset", "datasets"), ("feature", "features")])

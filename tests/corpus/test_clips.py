@@ -262,6 +262,14 @@ def test_clips_csv_is_read_as_it_was_written(tmp_path: Path) -> None:
             lambda text: text.replace("16000,16000", "16000,0"),
             "line 2, column samples: expected greater than",
         ),
+        (
+            lambda text: text.replace("16000,16000", "1,16000"),
+            "line 2, column sample_rate: expected greater than or equal to 1000",
+        ),
+        (
+            lambda text: text.replace("16000,16000", f"16000,{10**30}"),
+            "line 2, column samples: expected less than",
+        ),
         (lambda text: text.replace(",16000", ",16k"), "line 2, column sample_rate: expected a valid integer"),
         (
             lambda text: text.replace("md5\n", "md5,x\n"),

@@ -2,17 +2,20 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from pipeline.errors import PipelineError
 from pipeline.report import examples
 from pipeline.report.examples import Examples
 from pipeline.store.layout import describe
 from pipeline.store.reader import rows
 from tests.project import read_csv
+from tests.store.make import change_row
 
 
 def test_one_clip_of_each_label_is_chosen_by_seed() -> None:
@@ -61,6 +64,20 @@ def test_features_may_be_any(finished: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").glob("0*")} == {
         "0.svg", "0.flac", "0-mfcc.svg", "0-mfcc.flac"
     }  # fmt: skip
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["waveforms.h5", "features/mfcc.h5"])
+def test_a_row_that_has_changed_is_not_drawn(tmp_path: Path, finished: Path, name: str) -> None:
+    """The message names the clip, and no file of it is written."""
+    shutil.copytree(finished / "data", tmp_path / "data", ignore=shutil.ignore_patterns("raw", "kept"))
+    waveforms, store = (describe(tmp_path / "data" / path) for path in ("waveforms.h5", "features/mfcc.h5"))
+    labels = ["all"] * len(waveforms.clips)
+    (row,) = examples.choose(labels, 0)
+    change_row(tmp_path / "data" / name, row)
+    with pytest.raises(PipelineError, match=rf"{name}: the row of {waveforms.clips[row]} has changed since"):
+        list(examples.write(tmp_path / "out", waveforms, labels, [store], Examples(seed=0, iterations=1)))
+    assert list((tmp_path / "out").rglob("*.*")) == []
 
 
 def test_sounds_beyond_full_scale_are_clipped() -> None:

@@ -19,8 +19,10 @@ from pipeline.corpus import clips
 from pipeline.corpus.clips import Reject
 from pipeline.errors import PipelineError
 from pipeline.stages import report
+from pipeline.store.layout import describe
 from tests import browser
 from tests.project import Project, read_csv
+from tests.store.make import change_row
 
 pytestmark = pytest.mark.tensorflow
 
@@ -176,6 +178,18 @@ def test_a_damaged_result_is_one_message(
     assert "dvc checkout" in str(error.value)
     path.unlink()
     with pytest.raises(PipelineError, match=rf"{re.escape(name)} is missing: run dvc repro"):
+        report.main()
+    assert not (folder / "results/report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["waveforms.h5", "features/stft.h5"])
+def test_a_row_that_has_changed_is_not_drawn(folder: Path, name: str) -> None:
+    """The message names a clip among the mistakes or the least sure ones, whose row is not as it was."""
+    path = folder / "data" / name
+    for row in range(1, len(describe(path).clips) - 1):  # the first and the last are compared at once
+        change_row(path, row)
+    (folder / "results/report.html").unlink()
+    with pytest.raises(PipelineError, match=rf"{name}: the row of .* has changed since it was written"):
         report.main()
     assert not (folder / "results/report.html").exists()
 

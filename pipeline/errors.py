@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -43,6 +44,14 @@ class PipelineError(Exception):
 
     The message names it, and says what was found, what was expected, and what to do next.
     """
+
+
+def escaped(text: str) -> str:
+    r"""Return `text` with escapes such as \x1b for control characters, other than tabs and ends of lines.
+
+    A name in an archive, or the answer of a server, could otherwise command the terminal.
+    """
+    return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 class _Interrupts:
@@ -106,7 +115,7 @@ def run(main: Callable[[], None]) -> None:
                 # Python's end waits for threads. Ctrl-C would print a traceback of that.
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
     except PipelineError as error:
-        sys.exit(f"\n{error}\n")
+        sys.exit(f"\n{escaped(str(error))}\n")
     except BrokenPipeError:  # the reader, such as `head`, has enough
         sys.exit(1)
     except OSError as error:
@@ -114,7 +123,7 @@ def run(main: Callable[[], None]) -> None:
         if remedy is None:
             raise
         path = error.filename or "standard output, or an open file"
-        sys.exit(f"\n{path}: {error.strerror}: {remedy}\n")
+        sys.exit(f"\n{escaped(str(path))}: {error.strerror}: {remedy}\n")
 
 
 def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -33,7 +33,8 @@ def entry(path: Path, name: str, *, remedy: str | None = None) -> bytes:
         except KeyError:
             problem = f"it has no {name}"
         except Exception as error:  # noqa: BLE001 - zipfile raises many kinds of error for damaged archives
-            problem = first_line(error)
+            is_zip = zipfile.is_zipfile(file)
+            problem = first_line(error) if is_zip else "it is no zip archive, or its end is missing"
     raise PipelineError(f"Keras cannot load {path}: {problem}: {remedy or again(path)}")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.project import ROOT, python
 
+ESCAPE = r"\x1b"
 TOO_LARGE = "File too large: raise the limit of file sizes (ulimit -f), or use another file system"
 
 
@@ -27,6 +28,14 @@ TOO_LARGE = "File too large: raise the limit of file sizes (ulimit -f), or use a
         (
             "open('x' * 300)",
             f"\n{'x' * 300}: File name too long: choose a shorter name\n\n",
+        ),
+        (
+            r"raise PipelineError('a\x1b[31m\r\x9b:\t1\n\x00 é')",
+            "\na\\x1b[31m\\x0d\\x9b:\t1\n\\x00 é\n\n",
+        ),
+        (
+            r"open('\x1b' * 300)",
+            f"\n{ESCAPE * 300}: File name too long: choose a shorter name\n\n",
         ),
         (
             "open('.')",

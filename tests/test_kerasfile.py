@@ -63,10 +63,10 @@ LAMBDA = {"function": {"class_name": "__lambda__", "config": {"code": "4wEAAA=="
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda _: b"", "File is not a zip file"),
-        (lambda _: b"no model", "File is not a zip file"),
-        (lambda good: good[: len(good) // 2], "File is not a zip file"),
-        (lambda good: good[:-1], "File is not a zip file"),
+        (lambda _: b"", "it is no zip archive, or its end is missing"),
+        (lambda _: b"no model", "it is no zip archive, or its end is missing"),
+        (lambda good: good[: len(good) // 2], "it is no zip archive, or its end is missing"),
+        (lambda good: good[:-1], "it is no zip archive, or its end is missing"),
         (lambda good: _changed(good, METADATA, lambda _: None), "it has no metadata.json"),
         (lambda good: _changed(good, METADATA, lambda _: b"{"), "metadata.json is not JSON"),
         (

@@ -15,7 +15,7 @@ from pipeline.corpus.download import Archive, local_path
 from pipeline.corpus.members import SILENCE
 from pipeline.corpus.splits import Split
 from pipeline.corpus.task import Task
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, escaped
 from pipeline.features import Feature
 from pipeline.files import delete_abandoned
 from pipeline.learning import noise, teacher
@@ -108,7 +108,7 @@ def print_clips(params: dict[str, Any]) -> None:
             lines += _split_in_archive(params, naming, origins, contents)
     finally:
         if lines:
-            print("\n".join(lines))
+            print(escaped("\n".join(lines)))
 
 
 def _table_of_labels(origins: clips.Origins, naming: Naming) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline.corpus import tables
 from pipeline.corpus.containers import Entry, entries
-from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_table, is_visible, kinds
+from pipeline.corpus.paths import AUDIO_SUFFIXES, is_clip, is_hidden_clip, is_table, is_visible, kinds
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_write, naming
 from pipeline.needs import need_disk
@@ -48,12 +48,13 @@ class Contents:
 
     If one folder contains all clips, each in a folder of its own in it, that top folder is not a part of the
     paths. Of a table in it and one beside it, whose paths are then equal, only the first is used. Hidden
-    files, and files in an excluded folder, are not here.
+    files, and files in an excluded folder, are not here, except for `hidden`.
     """
 
     clips: dict[str, Entry]
     tables: dict[str, Entry]  # files that end in .csv, .tsv or .txt
     left_out: list[str]  # other files, and folders that are empty, which end in a slash; sorted
+    hidden: list[str]  # audio files that are hidden, in the order of the archive
 
     def read_table(self, name: str) -> bytes:
         """Return the content of the table `name`. Raises PipelineError if the archive has no such file."""
@@ -61,14 +62,21 @@ class Contents:
             return file.read()
 
     def left_out_text(self) -> str | None:
-        """Return which files are left out, and which folders have no clips, and what they have; or None."""
+        """Return a line that counts the files that are left out and names the folders without clips.
+
+        For each such folder, it says what files it has. If there is nothing to say, return None.
+        """
         texts = [f"left out: {kinds(self.left_out)}"] if self.left_out else []
         folders = self._without_clips()
         if folders:
             listed = [f"{folder} ({kinds(paths)})" for folder, paths in folders[:SHOWN]]
             more = [f"… ({len(folders):,} in all)"] if len(folders) > SHOWN else []
             texts.append(f"folders without clips: {', '.join([*listed, *more])}")
-        return "; ".join(texts) or None
+        return "; ".join([*texts, *self.hidden_text()]) or None
+
+    def hidden_text(self) -> list[str]:
+        """Return a text that counts the hidden audio files, or nothing if there are none."""
+        return [f"hidden: {kinds(self.hidden)}, such as {self.hidden[0]}"] if self.hidden else []
 
     def _without_clips(self) -> list[tuple[str, list[str]]]:
         """Return the folders without clips, which end in a slash, and the paths of what they have."""
@@ -91,9 +99,9 @@ def opened(path: Path, unpacking: Unpacking) -> Iterator[Contents]:
     """Yield what the archive at `path` contains. Its files can be read until the end of the block.
 
     Raises:
-        PipelineError: as `pipeline.corpus.containers.entries`. An entry is a link or a device, or would be
-            written outside a folder. The files have more than `max_bytes`. A clip appears twice, or there
-            are no clips.
+        PipelineError: as `pipeline.corpus.containers.entries`. An entry is neither a file nor a folder, or
+            would be written outside a folder. The files have more than `max_bytes`. A clip appears twice, or
+            there are no clips.
     """
     with entries(path) as found:
         yield _contents(path, list(_checked(path, found, unpacking.max_bytes)), unpacking.exclude)
@@ -114,10 +122,10 @@ def _checked(path: Path, found: Iterable[Entry], max_bytes: int) -> Iterator[tup
 
 
 def _contents(path: Path, found: list[tuple[Parts, Entry]], exclude: list[str]) -> Contents:
-    wanted = [(parts, entry) for parts, entry in found if is_visible(parts) and not {*parts} & {*exclude}]
+    wanted = [(parts, entry) for parts, entry in found if entry.kind == "file" and not {*parts} & {*exclude}]
     files: dict[Parts, Entry] = {}
     for parts, entry in wanted:
-        if entry.kind == "file":
+        if is_visible(parts):
             if parts in files and is_clip(parts):
                 raise PipelineError(
                     f"{path} contains {entry.name!r} twice: pack it again, with each file once"
@@ -127,17 +135,23 @@ def _contents(path: Path, found: list[tuple[Parts, Entry]], exclude: list[str]) 
     empty = _empty_folders(found, exclude)
     top = clips[0][:1] if clips and all(len(p) > 2 and p[0] == clips[0][0] for p in clips) else ()
     left_out = {_below(top, parts) for parts in files if not is_clip(parts) and not is_table(parts)}
-    contents = Contents({}, {}, sorted(left_out | {f"{_below(top, parts)}/" for parts in empty}))
+    contents = Contents(
+        {},
+        {},
+        sorted(left_out | {f"{_below(top, parts)}/" for parts in empty}),
+        [_below(top, parts) for parts, _ in wanted if is_hidden_clip(parts)],
+    )
     for parts in sorted(files, key=lambda parts: parts[:1] != top):
         if is_clip(parts):
             contents.clips.setdefault(_below(top, parts), files[parts])
         elif is_table(parts):
             contents.tables.setdefault(_below(top, parts), files[parts])
     if not clips:
-        others = f", only {kinds(contents.left_out)}" if contents.left_out else ""
+        others = [f", only {kinds(contents.left_out)}"] if contents.left_out else []
+        others += [f"; {text}" for text in contents.hidden_text()]
         raise PipelineError(
-            f"{path} contains no clips{others}, expected audio files ({', '.join(AUDIO_SUFFIXES)}): pack the"
-            " archive again"
+            f"{path} contains no clips{''.join(others)}, expected audio files"
+            f" ({', '.join(AUDIO_SUFFIXES)}): pack the archive again"
         )
     return contents
 
@@ -218,8 +232,9 @@ def _safe_parts(path: Path, entry: Entry) -> Parts:
             " relative paths"
         )
     if entry.kind not in ("file", "folder"):
+        what = "a link" if entry.kind == "link" else "neither a file nor a folder"
         raise PipelineError(
-            f"{path}: {entry.name!r} is a {entry.kind}, expected only files and folders: pack the archive"
-            " again without it"
+            f"{path}: {entry.name!r} is {what}, expected only files and folders: pack the archive again"
+            " without it"
         )
     return pure.parts or (".",)

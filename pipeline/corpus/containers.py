@@ -32,7 +32,8 @@ DAMAGE = (
     OverflowError,
     MemoryError,
 )
-GZIP = b"\x1f\x8b"  # how such a file begins
+# How such a file, and an entry of a zip, begin.
+GZIP, ZIP_ENTRY = b"\x1f\x8b", b"PK\3\4"
 BLOCK = tarfile.BLOCKSIZE
 # The end record of a zip and the comment after it have at most so many bytes.
 END = 22 + 0xFFFF
@@ -50,7 +51,7 @@ class Entry:
 
     name: str
     size: int  # bytes, unpacked
-    kind: Literal["file", "folder", "link", "device"]
+    kind: Literal["file", "folder", "link", "other"]  # a device or a pipe is another
     archive: Path
     opener: Callable[[], IO[bytes]]
 
@@ -127,7 +128,9 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> PipelineError:
-    what = error if str(error) else type(error).__name__
+    what = str(error) or type(error).__name__
+    if what.startswith("Not a gzipped file"):  # after the end of the first one
+        what = "there is something else after its end"
     return PipelineError(f"{path} is damaged: {what}: get a complete archive and run dvc repro -f download")
 
 
@@ -142,43 +145,55 @@ def _reading_each(path: Path, entries: Iterator[Entry]) -> Iterator[Entry]:
 def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
     """Yield the entries. Raises zipfile.BadZipFile if the parts of the archive contradict each other."""
     with path.open("rb") as file:
-        _check_directory(file, archive.infolist())
+        _check_directory(file, archive)
         for info in archive.infolist():
             _check_local_header(file, info)
     for info in archive.infolist():
         mode = info.external_attr >> 16
         kind: Literal["link", "folder", "file"]
         kind = "link" if stat.S_ISLNK(mode) else "folder" if info.is_dir() else "file"
-        yield Entry(info.filename, info.file_size, kind, path, partial(archive.open, info))
+        yield Entry(info.filename, info.file_size, kind, path, partial(_open_in_zip, archive, info))
 
 
-def _check_directory(file: IO[bytes], infos: list[zipfile.ZipInfo]) -> None:
-    """Compare the entries that zipfile has found with the directory's length in the end record.
+def _open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    if info.flag_bits & ENCRYPTED:
+        raise RuntimeError(f"{info.filename!r} is encrypted")
+    return archive.open(info)
 
-    A wrong length in an entry makes zipfile skip those after it.
+
+def _check_directory(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Compare the entries, and the directory's place, that zipfile has found with the end record.
+
+    A wrong length in an entry makes zipfile skip those after it. It also skips what is before the archive,
+    which may be the program that unpacks it, but not another archive, whose files would be missing.
     """
-    count, size = _end_record(file)
+    infos = archive.infolist()
+    count, size, start = _end_record(file)
     # Some writers count more files than the field can hold from 0 again.
     if len(infos) != count and (count > 0xFFFF or len(infos) & 0xFFFF != count):
         raise zipfile.BadZipFile(f"its directory has {len(infos):,} entries, its end says {count:,}")
     found = sum(46 + len(_raw_name(info)) + len(info.extra) + len(info.comment) for info in infos)
     if found != size:
         raise zipfile.BadZipFile(f"its directory has {found:,} bytes, its end says {size:,}")
+    before = archive.start_dir - start
+    file.seek(0)
+    if before > 0 and file.read(len(ZIP_ENTRY)) == ZIP_ENTRY:
+        raise zipfile.BadZipFile(f"another archive of {before:,} bytes comes before it")
 
 
-def _end_record(file: IO[bytes]) -> tuple[int, int]:
-    """Return how many entries, and how many bytes, the end record says the directory has."""
+def _end_record(file: IO[bytes]) -> tuple[int, int, int]:
+    """Return the directory's number of entries, its bytes, and its place in the archive by the end record."""
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - END - 100))  # the records of a large archive are before the end record
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
-    count, size = struct.unpack_from("<HL", tail, at + 10)
+    count, size, start = struct.unpack_from("<HLL", tail, at + 10)
     if tail[max(0, at - 20) : at].startswith(b"PK\6\7"):  # the archive is large, and has a larger record
         at = tail.rfind(b"PK\6\6", 0, at - 72)
         if at < 0:
             raise zipfile.BadZipFile("its ZIP64 end record is missing")
-        count, size = struct.unpack_from("<QQ", tail, at + 32)
-    return count, size
+        count, size, start = struct.unpack_from("<QQQ", tail, at + 32)
+    return count, size, start
 
 
 def _check_local_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
@@ -190,7 +205,7 @@ def _check_local_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
     magic, flags, method, crc, packed, size, name_length, extra_length = header
     name, extra = file.read(name_length), file.read(extra_length)
     same = {
-        "magic number": magic == b"PK\3\4",
+        "magic number": magic == ZIP_ENTRY,
         "name": name == _raw_name(info),
         "encoding": name.isascii() or flags & UTF_8 == info.flag_bits & UTF_8,
         "name in UTF-8": _unicode_name(extra) in (b"", _unicode_name(info.extra)),
@@ -229,7 +244,7 @@ def _tar_entries(path: Path, archive: tarfile.TarFile) -> Iterator[Entry]:
     for info in archive:
         if info.size < 0:  # tarfile would go back, and read the same entry again
             raise tarfile.ReadError(f"{info.name!r} has {info.size} bytes")
-        kind: Literal["file", "folder", "link", "device"] = "device"
+        kind: Literal["file", "folder", "link", "other"] = "other"
         if info.isreg():
             kind = "file"
         elif info.isdir():

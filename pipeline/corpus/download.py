@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException, RemoteDisconnected
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlparse
@@ -34,6 +35,7 @@ PAUSES = (1.0, 4.0, 15.0)  # seconds between the tries
 TIMEOUT = 30.0  # seconds in which the server must send something
 CHUNK = 1 << 16  # bytes
 SHOWN = 60  # bytes of a file that is no archive
+NO_HTTP = "the server does not answer as a web server does: check the URL and its port"
 # In a URL: user and password, and the values in a query, which may be signatures. A password may contain @
 # and slashes, so all before the last @ is hidden, unless the number of a port follows the first colon.
 USER = re.compile(r"(?<=://)(?:[^/:\s]*:(?!\d+(?:[/?#\s]|$))\S*|[^/?#\s]*)(?=@)")
@@ -49,7 +51,10 @@ class Archive(Section):
     @field_validator("url")
     @classmethod
     def _http_or_path(cls, url: str | None) -> str | None:
-        if url == "" or (url and "://" in url and _scheme(url) not in ("http", "https", "file")):
+        # In such a URL, one cannot tell where a password ends: it is not shown.
+        if url and re.search(r"\s", url) and re.match(r"\s*https?://", url, re.IGNORECASE):
+            raise ValueError("must have no spaces: write %20 for each")
+        if url is not None and not _is_http_or_path(url):
             raise ValueError(f"must be an http(s) URL or a path, is {shown(without_secrets(url))}")
         return url
 
@@ -75,6 +80,13 @@ def local_path(url: str) -> Path | None:
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - keeps an unknown ~user as it is
     # A queued experiment runs in a copy of the project, but a relative path starts at the project itself.
     return path.absolute() if path.exists() else project() / path
+
+
+def _is_http_or_path(url: str) -> bool:
+    try:
+        return url != "" and ("://" not in url or _scheme(url) in ("http", "https", "file"))
+    except ValueError:  # such as an IPv6 address that has no ]
+        return False
 
 
 def _scheme(url: str) -> str:
@@ -202,7 +214,7 @@ def _locked(path: Path) -> Iterator[_Part]:
     """Yield what has arrived at `path`, which no other process can then open. Nothing is left if it is empty.
 
     Raises:
-        PipelineError: another process has it open.
+        PipelineError: another process has it open, or deletes it during the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), path.open("ab") as file:
@@ -216,6 +228,13 @@ def _locked(path: Path) -> Iterator[_Part]:
         part = _Part(path, file)
         try:
             yield part
+        except FileNotFoundError:
+            if os.fstat(file.fileno()).st_nlink:
+                raise
+            part.remove()
+            raise PipelineError(
+                f"{path} was deleted while it was downloaded: run the command again"
+            ) from None
         finally:
             if path.exists() and not part.size:
                 part.remove()
@@ -231,8 +250,21 @@ def _remove_stale(name: str, keep: Path | None) -> None:
 
 
 def unfinished() -> list[Path]:
-    """Return what has arrived of downloads that broke off."""
-    return [path for path in sorted(FOLDER.glob("download-*")) if path.suffix != ".version"]
+    """Return what has arrived of downloads that broke off, and with which no process goes on."""
+    return [
+        path
+        for path in sorted(FOLDER.glob("download-*"))
+        if path.suffix != ".version" and not _is_in_use(path)
+    ]
+
+
+def _is_in_use(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):  # another process may have moved it just now
+        return True
+    return False
 
 
 # --------------------------------------------------------------------------------------------- download
@@ -304,38 +336,38 @@ def _try(archive: Archive, part: _Part, key: str, progress: Progress) -> str:
         raise _TemporaryError(f"the connection broke after {part.size:,} bytes") from None
     except (exceptions.ConnectionError, exceptions.Timeout) as error:
         raise _TemporaryError(_reason(error)) from None
-    except exceptions.InvalidURL:  # its text may have parts of a password
-        raise PipelineError(
-            f"{without_secrets(url)} is not a URL, or leads to none: check params.yaml: {key}.url"
-        ) from None
     except (exceptions.RequestException, ValueError) as error:
-        raise PipelineError(
-            f"{without_secrets(url)} cannot be fetched: {without_secrets(str(error))}: check params.yaml:"
-            f" {key}.url"
-        ) from None
+        reason = f"cannot be fetched: {without_secrets(str(error))}"
+        if isinstance(error, exceptions.InvalidURL) or not isinstance(error, exceptions.RequestException):
+            reason = "is not a URL, or leads to none"  # the text of `error` may have parts of a password
+        raise PipelineError(f"{without_secrets(url)} {reason}: check params.yaml: {key}.url") from None
 
 
 def _reason(error: BaseException) -> str:
     """Return why there is no connection. The host is not named, since it may be a part of a password."""
     from requests.exceptions import ProxyError
 
+    reason = ""
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and not reason:
         match cause:
             case ProxyError():
-                return (
-                    "the proxy cannot be reached, or refuses: check the variables HTTP_PROXY and HTTPS_PROXY"
-                )
+                variables = "the variables HTTP_PROXY and HTTPS_PROXY"
+                reason = f"the proxy cannot be reached, or refuses: check {variables}"
             case TimeoutError():
-                return f"no answer in {TIMEOUT:.0f} seconds"
+                reason = f"no answer in {TIMEOUT:.0f} seconds"
             case socket.gaierror():
-                return "the name of its server is not known"
+                reason = "the name of its server is not known"
             case ssl.SSLError():
-                return "the server does not speak https, or its certificate is not valid"
-            case OSError(strerror=str(reason)):
-                return f"cannot connect to its server: {reason}"
+                reason = "the server does not speak https, or its certificate is not valid"
+            case OSError(strerror=str(text)):
+                reason = f"cannot connect to its server: {text}"
+            case RemoteDisconnected():
+                reason = "the server closed the connection"
+            case HTTPException():
+                reason = NO_HTTP
         cause = cause.__cause__ or cause.__context__
-    return "the server closed the connection"
+    return reason or "the connection broke"
 
 
 def _request(url: str, part: _Part, key: str, progress: Progress) -> str:
@@ -373,9 +405,12 @@ def _receive(response: "Response", part: _Part, progress: Progress) -> None:
         progress.note(f"{start:,} B had arrived before")
     # A server may call a .tar.gz an encoded .tar, which requests would decode.
     response.raw.headers.pop("Content-Encoding", None)
-    for content in response.iter_content(CHUNK):
-        part.append(content)
-        progress.update(len(content))
+    try:
+        for content in response.iter_content(CHUNK):
+            part.append(content)
+            progress.update(len(content))
+    except ValueError:  # a chunk of negative length
+        raise _TemporaryError(NO_HTTP) from None
     total = _total(response)
     if total is not None and part.size < total:
         raise _TemporaryError(f"the server sent only {part.size:,} of {total:,} bytes")

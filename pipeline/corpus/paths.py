@@ -28,7 +28,20 @@ LEFT_OUT = TableFile(LeftOut, key=("path",), is_sorted=True, may_be_empty=True)
 
 def is_clip(parts: Sequence[str]) -> bool:
     """Return whether the path with these `parts` has an audio suffix and is not hidden."""
-    return is_visible(parts) and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES
+    return is_visible(parts) and _is_audio(parts)
+
+
+def is_hidden_clip(parts: Sequence[str]) -> bool:
+    """Return whether the path would be that of a clip if it was not hidden.
+
+    macOS adds a file `._a.wav`, without sound, for each `a.wav`. It is not counted.
+    """
+    is_by_macos = "__MACOSX" in parts or parts[-1].startswith("._")
+    return not is_visible(parts) and not is_by_macos and _is_audio(parts)
+
+
+def _is_audio(parts: Sequence[str]) -> bool:
+    return PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES
 
 
 def is_table(parts: Sequence[str]) -> bool:

@@ -40,8 +40,8 @@ def read(path: Path, name: str) -> bytes:
             return archive.read(find(name, {entry.filename: entry for entry in archive.infolist()}))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run dvc repro extract") from None
-    except zipfile.BadZipFile as error:
-        raise PipelineError(f"{path} is damaged: {error}: run dvc repro -f extract") from None
+    except zipfile.BadZipFile:
+        raise PipelineError(f"{path} is damaged, or no zip archive: run dvc repro -f extract") from None
 
 
 def find(name: str, tables: Mapping[str, T]) -> T:

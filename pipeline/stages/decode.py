@@ -12,7 +12,7 @@ from pipeline.corpus import clips, paths, recordings, tables
 from pipeline.corpus.audio import Audio, Recorded, Sound, decode
 from pipeline.corpus.clips import Clip, Naming, Origin, Reject
 from pipeline.corpus.headers import CUT_SHORT, Truncated
-from pipeline.errors import PipelineError, run
+from pipeline.errors import PipelineError, escaped, run
 from pipeline.store import capacity
 from pipeline.store.layout import Rows
 from pipeline.store.previous import PreviousRun
@@ -87,7 +87,8 @@ def main() -> None:
     ):
         some = [reject.clip for reject in rejects if reject.taken == is_taken]
         if some:
-            print(f"{len(some):,} of {len(ids):,} clips {what}: {REJECTS} has them, such as {some[0]}")
+            text = f"{len(some):,} of {len(ids):,} clips {what}: {REJECTS} has them, such as {some[0]}"
+            print(escaped(text))
     previous_run.save([WAVEFORMS, CLIPS, REJECTS])
 
 
@@ -97,7 +98,7 @@ def _origins(naming: Naming) -> dict[str, Origin]:
     left_out = [row.path for row in paths.LEFT_OUT.read(LEFT_OUT)]
     origins = clips.origins(ids, naming, partial(tables.read, TABLES), left_out)
     for line in clips.differences(origins, naming):
-        print(line)
+        print(escaped(line))
     return origins.clips
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import params
 from pipeline.corpus import paths
 from pipeline.corpus.archive import Unpacking, unpack
-from pipeline.errors import run
+from pipeline.errors import escaped, run
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     contents = unpack(path, Path("data/raw"), Path("data/tables.zip"), params.read("extract", Unpacking))
     paths.LEFT_OUT.write(Path("data/left_out.csv"), map(paths.LeftOut, contents.left_out))
     if text := contents.left_out_text():
-        print(text)
+        print(escaped(text))
 
 
 if __name__ == "__main__":

@@ -268,6 +268,23 @@ def test_own_data_without_a_url_is_found(content: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (f"http://me:{'pass word'}@host/a.zip", "must have no spaces: write %20 for each"),
+        (f" HTTPS://me:{'pass word'}@[host/a.zip", "must have no spaces: write %20 for each"),
+        (f"http://me:{'word'}@[::1/a.zip", "must be an http(s) URL or a path, is 'http://***@[::1/a.zip'"),
+        ("", "must be an http(s) URL or a path, is ''"),
+    ],
+)
+def test_a_url_that_is_none_is_explained_without_its_password(
+    content: dict[str, Any], url: str, message: str
+) -> None:
+    """Where a password with a space ends is not known, so such a URL is not shown."""
+    content["datasets"]["own"]["url"] = url
+    assert problems_in(content) == [f"params.yaml: datasets.own.url {message}"]
+
+
 def test_the_command_prints_only_the_message(content: dict[str, Any], tmp_path: Path) -> None:
     """`python -m pipeline check` prints the problems without a traceback and fails."""
     del content
@@ -389,7 +406,12 @@ def _project(folder: Path, content: dict[str, Any], **clips: Any) -> Path:
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe").dump(content, file)
     with zipfile.ZipFile(folder / "own.zip", "w") as archive:
-        for name in ("x/rain.wav", "README.md", *(f"{d}_{who}_0.wav" for d in "12" for who in SPEAKERS)):
+        for name in (
+            "x/rain.wav",
+            "README.md",
+            ".x/1.wav",
+            *(f"{d}_{who}_0.wav" for d in "12" for who in SPEAKERS),
+        ):
             archive.writestr(f"top/clips/{name}", "not audio")
     return folder
 
@@ -409,7 +431,7 @@ def test_the_clips_of_an_archive_are_listed_by_their_names(content: dict[str, An
         "x 1 0 clips/x/rain.wav (cut into pieces)",
         r"3 speakers by '\d_([a-z]+)_', such as anna, bob, cleo",
         "given splits: none 1, 0 8",
-        "left out: 1 file .md",
+        "left out: 1 file .md; hidden: 1 file .wav, such as clips/.x/1.wav",
         "the split, if there are no exact copies of clips, and without noise:",
         "train val test",
         "1 2 1 1",

@@ -116,14 +116,22 @@ def test_an_entry_outside_the_target_folder_is_refused(tmp_path: Path, pack: Pac
     assert _files(tmp_path) == {"own": path.read_bytes()}
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (tarfile.SYMTYPE, "a link"),
+        (tarfile.LNKTYPE, "a link"),
+        (tarfile.FIFOTYPE, "neither a file nor a folder"),
+        (tarfile.CHRTYPE, "neither a file nor a folder"),
+    ],
+)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, what: str) -> None:
     """A tar with a symbolic link, a hard link, a pipe or a device is refused."""
     with tarfile.open(tmp_path / "own", "w:gz") as file:
         info = tarfile.TarInfo("yes/a.wav")
         info.type, info.linkname = kind, "/etc/passwd"
         file.addfile(info)
-    with pytest.raises(PipelineError, match=r"'yes/a\.wav' is a (link|device)"):
+    with pytest.raises(PipelineError, match=rf"'yes/a\.wav' is {what}, expected only files"):
         _unpack(tmp_path / "own", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
@@ -352,6 +360,21 @@ def test_a_nested_folder_without_clips_has_its_whole_path(tmp_path: Path, pack: 
     assert contents.left_out == ["docs/a/x.html", "docs/b/y.html", "outer/inner/"]
     text = str(contents.left_out_text())
     assert text.endswith("folders without clips: docs/ (2 files .html), outer/inner/ (1 empty folder)")
+
+
+@both
+def test_hidden_audio_files_are_counted(tmp_path: Path, pack: Pack) -> None:
+    """They are no clips, but may be meant as such. Excluded files, and those that macOS adds, are not."""
+    hidden = dict.fromkeys(("top/.quiet/h0.wav", "top/.quiet/h1.wav", "top/yes/.x.FLAC"), b"1")
+    others = dict.fromkeys(("__MACOSX/top/yes/._a.wav", "top/yes/._a.wav", "top/_excluded_/.x.wav"), b"2")
+    contents = _unpack(pack(tmp_path / "own", {"top/yes/a.wav": b"1", **others, **hidden}), tmp_path / "raw")
+    assert list(contents.clips) == ["yes/a.wav"]
+    assert contents.left_out == []
+    assert contents.left_out_text() == "hidden: 2 files .wav, 1 file .flac, such as .quiet/h0.wav"
+    with pytest.raises(
+        PipelineError, match=r"no clips.*; hidden: 2 files .* such as top/\.quiet/h0\.wav, exp"
+    ):
+        _unpack(pack(tmp_path / "only", hidden), tmp_path / "raw")
 
 
 def _add_folder(path: Path, name: str) -> None:

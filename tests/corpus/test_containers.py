@@ -164,6 +164,22 @@ def test_a_file_of_a_zip_that_lost_its_sizes_is_found(tmp_path: Path) -> None:
     assert _read(tmp_path / "own", bytes(content)) is None
 
 
+def test_an_encrypted_file_of_a_zip_is_named(tmp_path: Path) -> None:
+    """The text has no names of Python's own."""
+    content = bytearray(_zip())
+    content[6] |= 1  # the flags in the header of the first file, and in the directory
+    content[_lengths(content)[0][0] + 8] |= 1
+    path = tmp_path / "own"
+    path.write_bytes(content)
+    message = rf"^{path} cannot be unpacked: 'yes/0\.wav' is encrypted: pack it again$"
+    with entries(path) as found:
+        first, second, *_ = found
+        with second.open() as file:
+            assert file.read() == FILES["yes/1.wav"]
+        with pytest.raises(PipelineError, match=message), first.open():
+            pass
+
+
 def test_zips_of_many_writers_are_accepted(tmp_path: Path) -> None:
     """A comment, bytes before the archive, and more files than the end can count are no damage."""
     path = tmp_path / "own"
@@ -172,6 +188,17 @@ def test_zips_of_many_writers_are_accepted(tmp_path: Path) -> None:
     path.write_bytes(_many(0x10000 + 3))
     with entries(path) as found:
         assert sum(1 for _ in found) == 0x10000 + 3
+
+
+@pytest.mark.parametrize("form", ["plain", "zip64"])
+def test_two_zips_in_one_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """zipfile reads only the last."""
+    first, second = _zip(), _zip() if form == "plain" else _zip64(monkeypatch)
+    path = tmp_path / "own"
+    path.write_bytes(first + second)
+    message = f"damaged: another archive of {len(first):,} bytes comes before it: "
+    with pytest.raises(PipelineError, match=message), entries(path) as found:
+        list(found)
 
 
 def _many(count: int) -> bytes:
@@ -186,6 +213,15 @@ def _many(count: int) -> bytes:
     size, count = directory.tell(), count & 0xFFFF
     end = struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, count, count, size, local.tell(), 0)
     return local.getvalue() + directory.getvalue() + end
+
+
+def test_bytes_after_a_compressed_tar_are_refused(tmp_path: Path) -> None:
+    """They may be a part of another archive. The text has none of Python's."""
+    path = tmp_path / "own"
+    path.write_bytes(gzip.compress(_tar()) + b"garbage")
+    message = f"^{path} is damaged: there is something else after its end: get a complete archive"
+    with pytest.raises(PipelineError, match=message), entries(path) as found:
+        list(found)
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -5,11 +5,14 @@ import hashlib
 import io
 import os
 import random
+import re
 import resource
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from requests import Response
 
 from pipeline.corpus import download
-from pipeline.corpus.download import FOLDER, Archive, fetch, without_secrets
+from pipeline.corpus.download import FOLDER, Archive, fetch, unfinished, without_secrets
 from pipeline.errors import PipelineError
+from pipeline.progress import Progress
 from tests.damage import fuzz
 from tests.fileserver import Answer, FileServer, serving
 from tests.project import ROOT
@@ -186,10 +191,12 @@ def test_a_file_that_is_called_encoded_stays_as_it_is(server: FileServer, tmp_pa
     assert server.requests[0]["Accept-Encoding"] == "identity"
 
 
-def test_an_invalid_url_is_an_error(tmp_path: Path) -> None:
-    """A URL without a host is an error that names the parameter."""
-    with pytest.raises(PipelineError, match=r"http:// is not a URL, .*datasets\.own\.url"):
-        _fetch("http://", tmp_path / "own")
+@pytest.mark.parametrize("url", ["http://", "http://a..b/a.zip", f"http://{'a' * 70}.com/a.zip"])
+def test_an_invalid_url_is_an_error(tmp_path: Path, url: str) -> None:
+    """A URL without a host, or with one that cannot be, is an error that names the parameter."""
+    message = rf"^{re.escape(url)} is not a URL, or leads to none: check params\.yaml: datasets\.own\.url$"
+    with pytest.raises(PipelineError, match=message):
+        _fetch(url, tmp_path / "own")
 
 
 def test_a_refused_connection_says_what_to_do_offline(tmp_path: Path) -> None:
@@ -247,6 +254,36 @@ def test_why_there_is_no_connection_is_said_plainly(
         monkeypatch.setattr("pipeline.corpus.download.TIMEOUT", 0.3)
         port = silent.getsockname()[1]
         _check_reason(tmp_path, f"http://127.0.0.1:{port}/a.zip", "no answer in ")
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+NO_WEB_SERVER = "the server does not answer as a web server does: check the URL and its port\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", NO_WEB_SERVER),
+        (b"\x15\3\1\0\2\2\x16", NO_WEB_SERVER),
+        (OK + b"X: 1\r\n" * 200 + b"\r\n", NO_WEB_SERVER),
+        (OK + b"X: " + bytes(70_000) + b"\r\n\r\n", NO_WEB_SERVER),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabc\r\n", NO_WEB_SERVER),
+        (b"", "the server closed the connection\n"),
+    ],
+    ids=["ssh", "tls", "many headers", "long header", "negative chunk", "nothing"],
+)
+def test_an_answer_that_is_not_http_is_said_plainly(tmp_path: Path, answer: bytes, reason: str) -> None:
+    """It is not called a closed connection. A wrong port may be the cause."""
+
+    class Answering(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        _check_reason(tmp_path, f"http://127.0.0.1:{server.server_address[1]}/a.zip", reason)
+        server.shutdown()
 
 
 def _check_reason(folder: Path, url: str, reason: str) -> None:
@@ -500,6 +537,39 @@ def test_two_processes_do_not_download_the_same(server: FileServer, tmp_path: Pa
             _fetch(f"{server.url}?v=2", tmp_path / "own")
     assert len(server.requests) == 1
     assert _unfinished() == [ARRIVED]
+    assert _fetch(server.url, tmp_path / "own") == SHA256
+
+
+def test_a_download_that_goes_on_is_not_called_broken(server: FileServer) -> None:
+    """What another process downloads now is no file to delete."""
+    _break(server)
+    (part,) = unfinished()
+    with part.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert unfinished() == []
+    assert unfinished() == [part]
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_download_that_is_deleted_meanwhile_is_named(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """One message says so, nothing is left, and the next run fetches the whole file."""
+    receive = download._receive
+
+    def receive_and_delete(response: Response, part: download._Part, progress: Progress) -> None:
+        receive(response, part, progress)
+        if what == "file":
+            part.path.unlink()
+        else:
+            shutil.rmtree(FOLDER)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_receive", receive_and_delete)
+        message = r"download-own-\w+ was deleted while it was downloaded: run the command again"
+        with pytest.raises(PipelineError, match=message):
+            _fetch(server.url, tmp_path / "own")
+    assert _files() == {}
     assert _fetch(server.url, tmp_path / "own") == SHA256
 
 

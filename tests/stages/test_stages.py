@@ -345,6 +345,28 @@ def test_allowed_rejects_are_listed_and_leave_no_row(folder: Folder) -> None:
     assert {**folder.digests(), "data/rejects.csv": good["data/rejects.csv"]} == good
 
 
+def test_control_characters_of_names_are_printed_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clip cannot colour the terminal, or hide lines."""
+    folder = Folder(tmp_path / "project", clips=3)
+    path = folder.path / "data/archive/demo"
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as file:
+        for clip in (folder.path / "data/raw").glob("*/*.wav"):
+            file.write(clip, f"{clip.parent.name}/{clip.name}")
+        file.writestr("label 0/\x1b[31m.wav", "no audio")
+        file.writestr("label 0/b.\x1b[32m", "no clip")
+    folder.run("extract")
+    assert "label 0/\\x1b[31m.wav: is in no known format" in folder.fails("decode")
+    folder.params["audio"]["max_rejects"] = 1
+    folder.run("decode")
+    printed = capsys.readouterr().out
+    assert "left out: 1 file .\\x1b[32m\n" in printed
+    assert "rejects.csv has them, such as label 0/\\x1b[31m.wav\n" in printed
+    assert "\x1b" not in printed
+
+
 def test_only_the_first_rejects_are_printed(folder: Folder) -> None:
     """Of many clips that cannot be decoded, the message has 20 and the number of the others."""
     for number in range(30):

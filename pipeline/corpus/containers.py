@@ -106,8 +106,8 @@ def _open(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
     if _beginning(path) == b"PK":
         raise zipfile.BadZipFile("its end is missing")
     raise PipelineError(
-        f"{path} is neither a .zip nor a .tar.gz: check params.yaml: datasets.{path.name}.url, and run"
-        " dvc repro -f download"
+        f"{path} is neither a .zip nor a .tar.gz: check its url in params.yaml: datasets, and run dvc repro"
+        " -f download"
     )
 
 

@@ -133,9 +133,11 @@ def fetch(archive: Archive, path: Path, *, name: str) -> str:
 
 def _copy(source: Path, new: Path, path: Path, archive: Archive, key: str) -> None:
     if not source.is_file():
+        problem = f"there is no file {source}: correct the path"
+        if source.is_dir():
+            problem = "that is a folder: pack it into a .zip or .tar.gz"
         raise PipelineError(
-            f"params.yaml: {key}.url must be a URL or the path of an archive, is {archive.url!r}: there"
-            f" is no file {source}: correct the path"
+            f"params.yaml: {key}.url must be a URL or the path of an archive, is {archive.url!r}: {problem}"
         )
     need_disk(path, source.stat().st_size, "download")
     with naming(path):
@@ -152,10 +154,12 @@ def _verified(archive: Archive, path: Path, key: str, sent: str = "") -> str:
         with path.open("rb") as file:
             beginning = file.read(SHOWN)
         content = f"begins with {beginning!r}" if beginning else "is empty"
+        is_local = local_path(str(archive.url)) is not None
+        advice = "get a complete archive, or" if is_local else "open it in a browser, and"
         raise PipelineError(
-            f"{url} is neither a .zip nor a .tar.gz, or is incomplete: it {content}{sent}: open it in a"
-            f" browser, and correct params.yaml: {key}.url. If DVC has kept such a file from an earlier run,"
-            " run dvc repro -f download"
+            f"{url} is neither a .zip nor a .tar.gz, or is incomplete: it {content}{sent}: {advice} correct"
+            f" params.yaml: {key}.url. If DVC has kept such a file from an earlier run, run dvc repro -f"
+            " download"
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

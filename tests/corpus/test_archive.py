@@ -409,7 +409,7 @@ def test_many_kinds_of_files_that_are_left_out_are_summed_up(tmp_path: Path, pac
 def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path) -> None:
     """A web page that an older download has kept is an error that says how to fetch another file."""
     (tmp_path / "own").write_text("<html>moved</html>")
-    message = r"neither a \.zip nor a \.tar\.gz: .*datasets\.own\.url.* dvc repro -f download"
+    message = r"neither a \.zip nor a \.tar\.gz: check its url in params\.yaml: datasets, .* -f download"
     with pytest.raises(PipelineError, match=message):
         _unpack(tmp_path / "own", tmp_path / "raw")
 

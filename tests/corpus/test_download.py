@@ -640,9 +640,16 @@ def test_a_path_without_a_file_is_an_error(tmp_path: Path, url: str | None) -> N
         _fetch(url, tmp_path / "own")
 
 
+def test_a_folder_is_to_be_packed(tmp_path: Path) -> None:
+    """The path of a folder of clips is an error that says what to do with it."""
+    with pytest.raises(PipelineError, match=r"that is a folder: pack it into a \.zip or \.tar\.gz"):
+        _fetch(f"{tmp_path}", tmp_path / "own")
+
+
 def test_a_local_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     """It is not copied."""
     (tmp_path / "page.zip").write_text("<html>moved</html>")
-    with pytest.raises(PipelineError, match=r"page\.zip is neither a \.zip nor a \.tar\.gz.*b'<html>moved"):
+    message = r"page\.zip is neither a \.zip nor a \.tar\.gz.*b'<html>moved.*: get a complete archive, or"
+    with pytest.raises(PipelineError, match=message):
         _fetch("page.zip", tmp_path / "own", None)
     assert not (tmp_path / "own").exists()

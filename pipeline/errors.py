@@ -55,19 +55,23 @@ def escaped(text: str) -> str:
 
 
 class _Interrupts:
-    """Whether Ctrl-C was pressed while it could not take effect."""
+    """How Ctrl-C takes effect, which is the handler of SIGINT."""
 
-    pending = False
+    pending = False  # it was pressed while it could not take effect
+    raised = False
 
     @classmethod
     def defer(cls, *_: object) -> None:
         cls.pending = True
 
     @classmethod
-    def take_effect(cls) -> None:
-        if cls.pending:
-            cls.pending = False
-            raise KeyboardInterrupt
+    def take_effect(cls, *_: object) -> None:
+        cls.pending, cls.raised = False, True
+        raise KeyboardInterrupt
+
+    @classmethod
+    def can_take_effect(cls) -> bool:
+        return signal.getsignal(signal.SIGINT) in (signal.default_int_handler, cls.take_effect)
 
 
 def defer_interrupts() -> None:
@@ -75,7 +79,7 @@ def defer_interrupts() -> None:
 
     An import that is interrupted may raise any exception, or end the process with a message of its own.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if _Interrupts.can_take_effect():
         signal.signal(signal.SIGINT, _Interrupts.defer)
 
 
@@ -83,15 +87,16 @@ def defer_interrupts() -> None:
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C take effect only at the end of the block, which should be short."""
     is_main = threading.current_thread() is threading.main_thread()  # only it may set a handler
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not is_main or not _Interrupts.can_take_effect():
         yield
         return
-    defer_interrupts()
+    before = signal.signal(signal.SIGINT, _Interrupts.defer)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    _Interrupts.take_effect()
+        signal.signal(signal.SIGINT, before)
+    if _Interrupts.pending:
+        _Interrupts.take_effect()
 
 
 def run(main: Callable[[], None]) -> None:
@@ -102,16 +107,21 @@ def run(main: Callable[[], None]) -> None:
     """
     sys.excepthook = _print_exception
     sys.unraisablehook = _interrupt_again
-    if signal.getsignal(signal.SIGINT) == _Interrupts.defer:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    _Interrupts.take_effect()
+    if signal.getsignal(signal.SIGINT) in (_Interrupts.defer, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _Interrupts.take_effect)
+    if _Interrupts.pending:
+        _Interrupts.take_effect()
     _prefer_utf8()
     try:
         try:
             main()
+        except Exception:
+            if _Interrupts.raised:  # a library has turned it into an error of its own
+                raise KeyboardInterrupt from None
+            raise
         finally:
             _flush()
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            if _Interrupts.can_take_effect():
                 # Python's end waits for threads. Ctrl-C would print a traceback of that.
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
     except PipelineError as error:

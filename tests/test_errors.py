@@ -105,6 +105,20 @@ def test_ctrl_c_while_an_object_is_deleted_takes_effect(tmp_path: Path) -> None:
     assert result.stderr == INTERRUPTED
 
 
+def test_ctrl_c_that_a_library_turns_into_an_error_is_no_error(tmp_path: Path) -> None:
+    """Compiled code may raise another exception in place of KeyboardInterrupt. One line is printed."""
+    code = (
+        "import os, signal\n"
+        "from pipeline.errors import run\n"
+        "def main():\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt: raise ValueError('matrix') from None\n"
+        "run(main)"
+    )
+    result = python("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, INTERRUPTED)
+
+
 def test_ctrl_c_after_the_end_prints_nothing(tmp_path: Path) -> None:
     """While Python ends, and waits for a thread, Ctrl-C ends the process without a traceback."""
     code = (

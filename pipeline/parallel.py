@@ -171,7 +171,7 @@ def _no_interrupts_for_children() -> Iterator[None]:
     others. In the block, it would leave a process that is half started.
     """
     with uninterrupted():
-        # Every start of a process needs this one. Python before 3.14 unblocks the signal when it starts it.
+        # With the first process, joblib also starts this one. Before Python 3.14, that unblocks the signal.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

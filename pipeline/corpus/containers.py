@@ -32,7 +32,7 @@ DAMAGE = (
     OverflowError,
     MemoryError,
 )
-# How such a file, and an entry of a zip, begin.
+# The first bytes of such a file, and of an entry of a zip.
 GZIP, ZIP_ENTRY = b"\x1f\x8b", b"PK\3\4"
 BLOCK = tarfile.BLOCKSIZE
 # The end record of a zip and the comment after it have at most so many bytes.

@@ -139,7 +139,7 @@ class Checkpoints:
             others.sort(key=lambda folder: folder.stat().st_mtime)
             stopped = [folder for folder in others if _epochs(folder)]
             for old in [*(set(others) - {*stopped}), *stopped[: 1 - TRAININGS]]:
-                with suppress(OSError):  # it is trained now
+                with suppress(OSError):  # another process trains it now
                     lock = _lock(old)
                     shutil.rmtree(old, ignore_errors=True)
                     os.close(lock)

@@ -335,17 +335,17 @@ def _mutate(content: dict[str, Any], rng: random.Random) -> None:
     """Replace, scale, remove or rename a value in `content`, or add one."""
     section, key = rng.choice(list(_places(content)))
     value, way = section[key], rng.random()
-    if way < 0.6 and type(value) in (int, float):
+    if way < 0.6 and type(value) in (int, float) and abs(value) < 1e250:
         factor = rng.choice((0, 0.01, 0.1, 0.5, 0.9, 1.1, 2, 3, 10, 100, 1e4, 1e7))
         section[key] = type(value)(value * factor + rng.choice((0, 1, -1)))
     elif way < 0.8 or isinstance(section, list):
-        section[key] = rng.choice(NASTY)
+        section[key] = copy.deepcopy(rng.choice(NASTY))  # a second change may be in it
     elif way < 0.85:
         del section[key]
     elif way < 0.9:
         section[rng.choice(KEYS)] = section.pop(key)
     else:
-        section[rng.choice(KEYS)] = rng.choice(NASTY)
+        section[rng.choice(KEYS)] = copy.deepcopy(rng.choice(NASTY))
 
 
 @fuzz(400)

@@ -18,6 +18,9 @@ from pipeline.params import project
 from pipeline.store.current import open_current
 from pipeline.store.reader import verify
 
+KEY = "params.yaml: train.teacher"
+REMEDY = f"it is {KEY}: set it to a copy of the models/model.keras of a training of this project"
+
 
 class Teacher(NamedTuple):
     """A trained network, and the training clips in the feature that it takes."""
@@ -30,22 +33,22 @@ def find(settings: Train) -> Path | None:
     """Return the path of the teacher's file, or None if `settings` name none. TensorFlow is not needed.
 
     Raises:
-        PipelineError: the file is missing, or is not the one with the md5 in `settings`.
+        PipelineError: the file is missing, or is no .keras file, or not the one with the md5 in `settings`.
     """
     if settings.teacher is None:
         return None
-    key = "params.yaml: train.teacher"
     path = project() / settings.teacher
     if not path.is_file():
         raise PipelineError(
-            f"{key} is {settings.teacher!r}, but there is no such file: set it to the path of a trained"
+            f"{KEY} is {settings.teacher!r}, but there is no such file: set it to the path of a trained"
             " .keras model, or to null to train without a teacher. It must be a copy, because DVC deletes"
             " models/model.keras before a training"
         )
+    kerasfile.description(path, remedy=REMEDY)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     if md5 != settings.teacher_md5:
         raise PipelineError(
-            f"{key}_md5 is {settings.teacher_md5 or 'null'}, but {settings.teacher} has the md5 {md5}: add"
+            f"{KEY}_md5 is {settings.teacher_md5 or 'null'}, but {settings.teacher} has the md5 {md5}: add"
             f" -S train.teacher_md5={md5} to train with this file"
         )
     return path
@@ -66,16 +69,12 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     path = find(settings)
     if path is None:
         return None
-    key = "params.yaml: train.teacher"
-    remedy = f"it is {key}: set it to a copy of the models/model.keras of a training of this project"
-    precision, described = (
-        kerasfile.precision(path, remedy=remedy),
-        kerasfile.description(path, remedy=remedy),
-    )
-    network = kerasfile.load(path, remedy=remedy)
+    precision = kerasfile.precision(path, remedy=REMEDY)
+    described = kerasfile.description(path, remedy=REMEDY)
+    network = kerasfile.load(path, remedy=REMEDY)
     if precision != settings.precision:
         raise PipelineError(
-            f"{key}: {settings.teacher} computes in {precision}, but train.precision is {settings.precision}:"
+            f"{KEY}: {settings.teacher} computes in {precision}, but train.precision is {settings.precision}:"
             f" set train.precision to {precision}, or train another teacher"
         )
     network.trainable = False
@@ -89,6 +88,6 @@ def load(settings: Train, train: Subset) -> Teacher | None:
     problem = saving.misfit(network, described, store, train.labels)
     if problem:
         raise PipelineError(
-            f"{key}: {settings.teacher} {problem}: correct train.teacher_feature, or train another teacher"
+            f"{KEY}: {settings.teacher} {problem}: correct train.teacher_feature, or train another teacher"
         )
     return Teacher(network, dataclasses.replace(train, store=store))

@@ -215,9 +215,9 @@ def test_a_teachers_feature_must_be_there(content: dict[str, Any]) -> None:
 
 
 def test_a_teachers_file_must_have_its_md5(content: dict[str, Any], tmp_path: Path) -> None:
-    """A wrong md5, and no md5, are found before training. Only a file with an md5 may be missing.
+    """A wrong md5, and no md5, are found before training, and so is a file that is no model.
 
-    It may be missing because what it taught can be downloaded.
+    Only a file with an md5 may be missing, because a training with it can be downloaded.
     """
     path = tmp_path / "teacher.keras"
     content["train"]["teacher"] = str(path)
@@ -225,7 +225,10 @@ def test_a_teachers_file_must_have_its_md5(content: dict[str, Any], tmp_path: Pa
     assert problem.startswith("params.yaml: train.teacher is")
     assert "there is no such file" in problem
     path.write_bytes(b"a network")
-    md5 = hashlib.md5(b"a network").hexdigest()
+    assert "it is params.yaml: train.teacher: set it to a copy of" in problems_in(content)[0]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
     for wrong in (None, "0" * 32):
         content["train"]["teacher_md5"] = wrong
         (problem,) = problems_in(content)

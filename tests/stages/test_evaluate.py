@@ -80,7 +80,7 @@ def swap(label: re.Match[str]) -> str:
     [
         (
             lambda: Path("models/model.keras").write_bytes(b""),
-            "Keras cannot load models/model.keras: File is not",
+            "Keras cannot load models/model.keras: it is no zip archive",
         ),
         (lambda: Path("models/model.keras").unlink(), "models/model.keras is missing: run dvc repro"),
         (

@@ -489,17 +489,6 @@ def test_another_choice_of_words_computes_nothing_but_the_split(folder: Folder) 
     assert labels == {"label 0", "label 1", "_unknown_", ""}
 
 
-def test_a_label_unlike_its_folder_is_refused_before_it_is_split(folder: Folder) -> None:
-    """A label that was changed in clips.csv by hand is not split. The message names the clip."""
-    folder.run("decode")
-    table = folder.path / "data/clips.csv"
-    text = table.read_text(encoding="utf-8")
-    table.write_text(text.replace("wav,label 0,", "wav,label 1,", 1), encoding="utf-8")
-    message = "data/clips.csv: the label of label 0/s0_nohash_0.wav is 'label 1', but 'label 0' by its path"
-    assert message in folder.fails("split")
-    assert not (folder.path / "data/split.csv").exists()
-
-
 def write_tables(project: Path, contents: dict[str, str]) -> None:
     """Write data/tables.zip, as `extract` does."""
     opened = {name: partial(io.BytesIO, text.encode()) for name, text in contents.items()}

@@ -145,7 +145,7 @@ def _print_exception(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def _interrupt_again(unraisable: "UnraisableHookArgs") -> None:
-    """Repeat a Ctrl-C that came while Python deleted an object, where it only prints exceptions."""
+    """Repeat a Ctrl-C that came while Python deleted an object: Python prints such exceptions and goes on."""
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
         return

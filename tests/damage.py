@@ -67,7 +67,7 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
 
 
 def damaged_binary(content: bytes, generator: random.Random) -> bytes:
-    """Return a binary file damaged one to three times, often near its beginning, where a header is.
+    """Return a binary file damaged one to three times, often in the header at its beginning.
 
     Each time, it is cut, a piece is removed or repeated, bits are flipped, or a byte or a number is replaced.
     """

@@ -35,7 +35,7 @@ PATIENCE = 60.0
 # a traceback of runpy and the import system, whose modules are frozen.
 CANNOT_START = r"(?:Fatal Python error: init_.*\nPython runtime state: .*|Could not import runpy module)\n"
 FRAMES = r"Traceback \(most recent call last\):\n(?: .*\n|\n)*"
-# What a worker prints if its stage is killed before it has told the worker what to do.
+# A worker prints this if its stage is killed before the worker has any work.
 WITHOUT_WORK = rf"LokyProcess-\d+ failed with traceback: \n-+\n{FRAMES}EOFError: Ran out of input\n"
 STARTING = re.compile(
     rf"{CANNOT_START}(?:{FRAMES}\w.*\n\nDuring handling .*\n\n)*{FRAMES}KeyboardInterrupt\n"

@@ -68,55 +68,53 @@ def test_another_error_of_the_system_keeps_its_traceback(tmp_path: Path) -> None
 INTERRUPTED = "\ninterrupted: finished outputs are kept; run the same command again to go on from there\n"
 
 
+UNINTERRUPTED = """
+sys.excepthook = _print_exception
+with uninterrupted(): os.kill(os.getpid(), signal.SIGINT); print('imported')
+print('not here')
+"""
+# Python ignores exceptions in __del__.
+DELETED = """
+class Deleted:
+    def __del__(self): os.kill(os.getpid(), signal.SIGINT)
+def main():
+    Deleted(); print('went on', flush=True); time.sleep(20); print('not here')
+run(main)
+"""
+# Compiled code may raise another exception in place of KeyboardInterrupt.
+TURNED = """
+def main():
+    try: os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt: raise ValueError('matrix') from None
+run(main)
+"""
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("code", "printed"),
     [
-        "run(lambda: os.kill(os.getpid(), signal.SIGINT))",
-        "defer_interrupts(); os.kill(os.getpid(), signal.SIGINT); print('imported'); run(print)",
-        "with uninterrupted(): os.kill(os.getpid(), signal.SIGINT); print('imported')\nprint('not here')",
+        ("run(lambda: os.kill(os.getpid(), signal.SIGINT))", ""),
+        (
+            "defer_interrupts(); os.kill(os.getpid(), signal.SIGINT); print('imported'); run(print)",
+            "imported\n",
+        ),
+        (UNINTERRUPTED, "imported\n"),
+        (DELETED, "went on\n"),
+        (TURNED, ""),
     ],
+    ids=["run", "deferred", "uninterrupted", "deleted object", "turned into an error"],
 )
-def test_ctrl_c_prints_one_line(tmp_path: Path, code: str) -> None:
+def test_ctrl_c_prints_one_line(tmp_path: Path, code: str, printed: str) -> None:
     """An interrupted program says so in one line, after its imports, and ends as Ctrl-C ends programs."""
     code = (
-        "import os, signal, sys\n"
+        "import os, signal, sys, time\n"
         "from pipeline.errors import _print_exception, defer_interrupts, run, uninterrupted\n"
-        f"sys.excepthook = _print_exception\n{code}"
+        f"{code}"
     )
     result = python("-c", code, cwd=tmp_path)
     assert result.returncode == -signal.SIGINT
     assert result.stderr == INTERRUPTED
-    assert result.stdout == ("imported\n" if "imported" in code else "")
-
-
-def test_ctrl_c_while_an_object_is_deleted_takes_effect(tmp_path: Path) -> None:
-    """Python ignores exceptions in __del__. The program ends all the same, and prints one line."""
-    code = (
-        "import os, signal, time\n"
-        "from pipeline.errors import run\n"
-        "class Deleted:\n"
-        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
-        "def main():\n"
-        "    Deleted(); print('went on', flush=True); time.sleep(20); print('not here')\n"
-        "run(main)"
-    )
-    result = python("-c", code, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (-signal.SIGINT, "went on\n")
-    assert result.stderr == INTERRUPTED
-
-
-def test_ctrl_c_that_a_library_turns_into_an_error_is_no_error(tmp_path: Path) -> None:
-    """Compiled code may raise another exception in place of KeyboardInterrupt. One line is printed."""
-    code = (
-        "import os, signal\n"
-        "from pipeline.errors import run\n"
-        "def main():\n"
-        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    except KeyboardInterrupt: raise ValueError('matrix') from None\n"
-        "run(main)"
-    )
-    result = python("-c", code, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (-signal.SIGINT, INTERRUPTED)
+    assert result.stdout == printed
 
 
 def test_ctrl_c_after_the_end_prints_nothing(tmp_path: Path) -> None:

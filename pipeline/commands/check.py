@@ -210,16 +210,13 @@ def _problems_between_sections(params: dict[str, Any]) -> list[str]:
             f"{FILE}: features.{name} {problem}"
             for problem in feature.problems(audio.sample_rate, audio.samples)
         ]
-    settings: dict[str, Train | None] = {}
-    for name in params["models"]:
-        settings[name] = check(params, "train", Train, overrides=f"models.{name}.train")[0]
     name, feature = params["model"], params["features"][params["feature"]]
     model = check_plugin(params, f"models.{name}", Model)[0]
     if model is not None:
         problems += [
             f"{FILE}: models.{name} {problem}" for problem in model.problems(feature, audio.sample_rate)
         ]
-    train = settings[name]
+    train = check(params, "train", Train, overrides=f"models.{name}.train")[0]
     used = train and train.teacher_feature
     if used is not None and used not in params["features"]:
         known = listed(params["features"])
